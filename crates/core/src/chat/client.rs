@@ -1,0 +1,119 @@
+//! The client's end of a reply, as the task that makes the reply sees it.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_channel::{mpsc, oneshot};
+use futures_util::SinkExt;
+use futures_util::future::BoxFuture;
+
+use super::command::{ChatEvent, ChatEvents};
+use crate::ports::{Background, Clock};
+use crate::usage::Ending;
+
+/// Events that wait for a slow client. Few: when they are all taken the model is not read either, so that a client which reads
+/// nothing costs nothing.
+const EVENTS_IN_FLIGHT: usize = 8;
+
+/// A way to the client that can end at any time, for any of the reasons for which a request ends early.
+pub(super) struct Client {
+    events: mpsc::Sender<ChatEvent>,
+    present: oneshot::Sender<()>,
+    stopping: BoxFuture<'static, ()>,
+    deadline: BoxFuture<'static, ()>,
+    clock: Arc<dyn Clock>,
+    send_timeout: Duration,
+    ended: Option<Ending>,
+}
+
+impl Client {
+    /// Both ends of a reply that must be over after `timeout`, to a client that must read each event within `send_timeout`.
+    pub(super) fn connect(
+        background: &dyn Background,
+        clock: &Arc<dyn Clock>,
+        timeout: Duration,
+        send_timeout: Duration,
+    ) -> (Self, ChatEvents) {
+        let (events, receiver) = mpsc::channel(EVENTS_IN_FLIGHT);
+        let (present, watched) = oneshot::channel();
+        let client = Self {
+            events,
+            present,
+            stopping: background.stopping(),
+            deadline: clock.sleep(timeout),
+            clock: Arc::clone(clock),
+            send_timeout,
+            ended: None,
+        };
+        (client, ChatEvents { events: receiver, _present: watched })
+    }
+
+    /// Does `work`, unless the request must end before it is done.
+    pub(super) async fn race<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Ending> {
+        let mut work = pin!(work);
+        poll_fn(|context| match self.poll_ended(context) {
+            Poll::Ready(ending) => Poll::Ready(Err(ending)),
+            Poll::Pending => work.as_mut().poll(context).map(Ok),
+        })
+        .await
+    }
+
+    /// Hands an event to the client. A client that takes none for too long counts as gone.
+    pub(super) async fn send(&mut self, event: ChatEvent) -> Result<(), Ending> {
+        let event = match self.events.try_send(event) {
+            Ok(()) => return Ok(()),
+            Err(refused) if refused.is_disconnected() => return Err(Ending::ClientGone),
+            Err(full) => full.into_inner(),
+        };
+        let mut events = self.events.clone();
+        let mut patience = self.clock.sleep(self.send_timeout);
+        let mut sending = pin!(events.send(event));
+        self.race(poll_fn(|context| {
+            if let Poll::Ready(sent) = sending.as_mut().poll(context) {
+                return Poll::Ready(sent.map_err(|_| Ending::ClientGone));
+            }
+            patience.as_mut().poll(context).map(|()| Err(Ending::ClientGone))
+        }))
+        .await?
+    }
+
+    /// Hands over the last events, which go out even when the request has taken too long or the program stops; a client that
+    /// is still there reads them within the send timeout.
+    pub(super) async fn close(mut self, last: Vec<ChatEvent>) {
+        let Self { events, present, clock, send_timeout, .. } = &mut self;
+        let mut patience = clock.sleep(*send_timeout);
+        let mut sending = pin!(async {
+            for event in last {
+                events.send(event).await?;
+            }
+            Ok::<(), mpsc::SendError>(())
+        });
+        poll_fn(|context| {
+            if sending.as_mut().poll(context).is_ready() || present.poll_canceled(context).is_ready() {
+                return Poll::Ready(());
+            }
+            patience.as_mut().poll(context)
+        })
+        .await;
+    }
+
+    fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<Ending> {
+        if let Some(ending) = self.ended {
+            return Poll::Ready(ending);
+        }
+        let ending = if self.present.poll_canceled(context).is_ready() {
+            Ending::ClientGone
+        } else if self.deadline.as_mut().poll(context).is_ready() {
+            Ending::TimedOut
+        } else if self.stopping.as_mut().poll(context).is_ready() {
+            Ending::ShutDown
+        } else {
+            return Poll::Pending;
+        };
+        self.ended = Some(ending);
+        Poll::Ready(ending)
+    }
+}

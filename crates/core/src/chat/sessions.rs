@@ -1,0 +1,103 @@
+//! Sessions as their owners see them: history, list, deletion.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use thiserror::Error;
+
+use crate::id::{RequestId, SessionId, UserId};
+use crate::port_error::PortError;
+use crate::ports::{Clock, SessionIndex, SessionStore, TurnQueue};
+use crate::session::{HistoryPage, SessionPage};
+use crate::tenant::TenantContext;
+use crate::time::Timestamp;
+
+/// Why a session cannot be shown or deleted.
+#[derive(Debug, Error)]
+pub enum SessionError {
+    /// There is no such session.
+    #[error("no such session")]
+    NotFound,
+    /// A turn of it is under way and did not end in time.
+    #[error("a turn of the session is under way")]
+    Busy,
+    /// A backend failed.
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+/// Shows and deletes sessions. Cheap to clone.
+#[derive(Clone)]
+pub struct SessionService {
+    store: Arc<dyn SessionStore>,
+    index: Arc<dyn SessionIndex>,
+    turns: Arc<dyn TurnQueue>,
+    clock: Arc<dyn Clock>,
+    patience: Duration,
+}
+
+impl SessionService {
+    /// A service over its ports. A deletion waits up to `patience` for a turn that is under way.
+    pub fn new(
+        store: Arc<dyn SessionStore>,
+        index: Arc<dyn SessionIndex>,
+        turns: Arc<dyn TurnQueue>,
+        clock: Arc<dyn Clock>,
+        patience: Duration,
+    ) -> Self {
+        Self { store, index, turns, clock, patience }
+    }
+
+    /// The newest `limit` messages before `before`, oldest first.
+    ///
+    /// # Errors
+    /// [`SessionError::NotFound`], or a backend's failure.
+    pub async fn history(
+        &self,
+        context: &TenantContext,
+        session: &SessionId,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<HistoryPage, SessionError> {
+        let retention = context.tenant().retention();
+        let page = self.store.page(context.id(), session, before, limit, retention, self.clock.now()).await?;
+        page.ok_or(SessionError::NotFound)
+    }
+
+    /// The sessions that `user` began, or everybody's, the latest changed first.
+    ///
+    /// # Errors
+    /// A backend's failure.
+    pub async fn list(
+        &self,
+        context: &TenantContext,
+        user: Option<&UserId>,
+        after: Option<(Timestamp, SessionId)>,
+        limit: u32,
+    ) -> Result<SessionPage, SessionError> {
+        // What was last changed before the retention has no messages left.
+        let since = context.tenant().retention().cutoff(self.clock.now());
+        Ok(self.index.list(context.id(), user, since, after, limit).await?)
+    }
+
+    /// Deletes a session, after the turn that may be under way: else that turn would bring it back.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub async fn delete(
+        &self,
+        context: &TenantContext,
+        session: &SessionId,
+        request: RequestId,
+    ) -> Result<(), SessionError> {
+        let turn = self.turns.enter(context.id(), session, request);
+        let _turn = match select(turn, self.clock.sleep(self.patience)).await {
+            Either::Left((turn, _)) => turn?,
+            Either::Right(((), _)) => return Err(SessionError::Busy),
+        };
+        let existed = self.store.delete(context.id(), session).await?;
+        self.index.remove(context.id(), session).await?;
+        if existed { Ok(()) } else { Err(SessionError::NotFound) }
+    }
+}

@@ -1,0 +1,112 @@
+//! What a reply has said so far, and what of it is kept.
+
+use serde::{Deserialize, Serialize};
+
+use super::command::{ChatDone, ChatEvent, StreamFailure};
+use crate::id::RequestId;
+use crate::model::{Delta, FinishReason, ToolCall, ToolCallDelta, Usage};
+use crate::session::estimate_tokens;
+use crate::time::Timestamp;
+
+/// The most tool calls that one answer may hold; what comes beyond is not taken in.
+const MAX_TOOL_CALLS: u32 = 128;
+
+/// Adds up the pieces of a reply.
+#[derive(Debug, Default)]
+pub(super) struct Transcript {
+    pub(super) content: String,
+    pub(super) tool_calls: Vec<ToolCall>,
+    pub(super) finish: Option<FinishReason>,
+    usage: Option<Usage>,
+    reasoning_characters: u64,
+}
+
+impl Transcript {
+    /// Takes a piece in, and says what of it the client is told.
+    pub(super) fn take(&mut self, delta: Delta) -> Option<ChatEvent> {
+        match delta {
+            Delta::Content(text) => {
+                self.content.push_str(&text);
+                Some(ChatEvent::Content(text))
+            }
+            Delta::Reasoning(text) => {
+                self.reasoning_characters += text.chars().count() as u64;
+                Some(ChatEvent::Reasoning(text))
+            }
+            Delta::ToolCall(call) => self.add_call(&call).then_some(ChatEvent::ToolCall(call)),
+            Delta::Finish(reason) => {
+                self.finish = Some(reason);
+                None
+            }
+            Delta::Usage(usage) => {
+                self.usage = Some(usage);
+                None
+            }
+        }
+    }
+
+    fn add_call(&mut self, delta: &ToolCallDelta) -> bool {
+        if delta.index >= MAX_TOOL_CALLS {
+            return false;
+        }
+        let index = delta.index as usize;
+        if self.tool_calls.len() <= index {
+            let empty = || ToolCall { id: String::new(), name: String::new(), arguments: String::new() };
+            self.tool_calls.resize_with(index + 1, empty);
+        }
+        let call = &mut self.tool_calls[index];
+        if let Some(id) = &delta.id {
+            call.id.clone_from(id);
+        }
+        if let Some(name) = &delta.name {
+            call.name.clone_from(name);
+        }
+        call.arguments.push_str(&delta.arguments);
+        true
+    }
+
+    /// Whether the model said anything at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.content.is_empty() && self.tool_calls.is_empty()
+    }
+
+    /// The provider's usage, or an estimate where it gave none; and whether it is one.
+    pub(super) fn usage(&self, prompt_estimate: u64) -> (Usage, bool) {
+        if let Some(usage) = self.usage {
+            return (usage, false);
+        }
+        let calls: u64 =
+            self.tool_calls.iter().map(|call| estimate_tokens(&call.name) + estimate_tokens(&call.arguments)).sum();
+        let answer = estimate_tokens(&self.content) + calls + self.reasoning_characters.div_ceil(4);
+        let clip = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX);
+        (Usage { prompt_tokens: clip(prompt_estimate), completion_tokens: clip(answer) }, true)
+    }
+}
+
+/// An answer as it is kept for a repeat of its request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct KeptReply {
+    pub(super) request: RequestId,
+    pub(super) created: Timestamp,
+    pub(super) tokens_in: u64,
+    pub(super) content: String,
+    pub(super) tool_calls: Vec<ToolCall>,
+    pub(super) failure: Option<StreamFailure>,
+    pub(super) done: ChatDone,
+}
+
+impl KeptReply {
+    /// The events that tell the answer again.
+    pub(super) fn into_events(self) -> Vec<ChatEvent> {
+        let mut events = Vec::with_capacity(3 + self.tool_calls.len());
+        if !self.content.is_empty() {
+            events.push(ChatEvent::Content(self.content));
+        }
+        events.extend((0u32..).zip(self.tool_calls).map(|(index, call)| {
+            ChatEvent::ToolCall(ToolCallDelta { index, id: Some(call.id), name: Some(call.name), arguments: call.arguments })
+        }));
+        events.extend(self.failure.map(ChatEvent::Failed));
+        events.push(ChatEvent::Done(self.done));
+        events
+    }
+}

@@ -1,0 +1,27 @@
+//! The core of crispy-enigma, a multi-tenant AI chat platform: its types, its decisions, its ports and its use cases.
+//!
+//! What it is: everything that makes the platform behave as it does. Decisions are plain functions and small state machines
+//! ([`limit::SlidingWindow`], [`ledger::Ledger`], [`model::select_models`], [`session::prune`] …), without I/O and without a
+//! clock; [`ports`] are the traits behind which the world lies; use cases ([`chat::ChatService`]) tie both together.
+//!
+//! What it is not: a server, an HTTP API, a database or a model. It has no runtime and runs on any, wasm32 included. Adapters
+//! are crates of their own.
+#![doc = include_str!("../docs/embedding.md")]
+
+pub mod admission;
+pub mod chat;
+mod id;
+pub mod idempotency;
+pub mod ledger;
+pub mod limit;
+pub mod model;
+mod port_error;
+pub mod ports;
+pub mod session;
+pub mod tenant;
+mod time;
+pub mod usage;
+
+pub use id::{InvalidId, KeyId, MessageId, ModelId, ProviderId, RequestId, SessionId, TenantId, TraceId, UserId};
+pub use port_error::PortError;
+pub use time::Timestamp;

@@ -1,0 +1,7 @@
+//! Limits on how often and how much at once.
+
+mod lease;
+mod window;
+
+pub use lease::{LeaseSet, StreamsFull};
+pub use window::{Decision, LimitCheck, RateStatus, SlidingWindow, Subject, Window, WindowPolicy, acquire_all};

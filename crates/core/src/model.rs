@@ -1,0 +1,25 @@
+//! Language models: what is asked of them, what they answer, and how an answer fails.
+
+mod breaker;
+mod call;
+mod catalog;
+mod delta;
+mod error;
+mod gateway;
+mod plan;
+mod provider_stream;
+mod retry;
+mod sse;
+
+pub use breaker::{Admitted, Breaker, BreakerPolicy, BreakerState, Breakers, Outcome};
+pub use call::{
+    CallMetadata, ChatMessage, ModelCall, ResponseFormat, Role, Sampling, ToolCall, ToolChoice, ToolDefinition,
+};
+pub use catalog::{ModelCatalog, ModelRoute, StaticCatalog};
+pub use delta::{ChatModel, Delta, DeltaStream, FinishReason, ToolCallDelta, Usage};
+pub use error::{ModelError, Phase};
+pub use gateway::{GatewayError, ModelGateway, ModelTimeouts, OpenedReply};
+pub use plan::{ModelNotAllowed, ModelOverrides, ModelPlan, select_models};
+pub use provider_stream::{ProviderStream, parse_whole_answer};
+pub use retry::RetryPolicy;
+pub use sse::{EventTooLong, SseDecoder};

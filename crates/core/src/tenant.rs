@@ -1,0 +1,15 @@
+//! Tenants: who they are, what they may do, and how a request is tied to one of them.
+
+mod access;
+mod config;
+mod directory;
+mod key;
+mod resolve;
+mod user;
+
+pub use access::{Principal, TenantContext};
+pub use config::{AuthMode, Concurrency, Cors, Tenant, TenantConfigError, TokenBudget};
+pub use directory::{TenantConflict, TenantIndex, normalise_host};
+pub use key::{ApiKey, InvalidKeyHash, KeyHash, Scope, ScopeSet};
+pub use resolve::{AccessError, Presented, RequestIdentity, Resolver, ScopeRequired, TenantClaim};
+pub use user::{Caller, ClientAddress, UserHints};

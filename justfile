@@ -1,0 +1,49 @@
+# Shortcuts. Nothing needs `just`: each recipe is one command that can be typed.
+
+wasm := "--target wasm32-unknown-unknown"
+
+# List the recipes
+default:
+    @just --list
+
+# Everything a change has to pass
+ci:
+    .ci/run
+
+# Unit, integration and doc tests
+test:
+    cargo test --workspace --all-features
+
+# Format the code
+fmt:
+    cargo fmt --all
+
+# Lint all targets
+clippy:
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+# Build the API documentation, without that of the dependencies
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features
+
+# Check what has to compile for the Worker
+wasm:
+    scripts/wasm-target.sh
+    cargo clippy -p enigma-core -p enigma-http {{ wasm }} -- -D warnings
+    cargo clippy -p enigma-openai --no-default-features {{ wasm }} -- -D warnings
+
+# Check the dependency tree: licences, bans, sources, advisories
+deny:
+    scripts/deny.sh
+
+# Run the benchmarks
+bench:
+    cargo bench --workspace
+
+# Start the server with a demo tenant
+demo:
+    cargo run --release -p enigma-server -- --demo
+
+# Fetch the on-device model
+pull:
+    cargo run --release -p enigma -- models pull
