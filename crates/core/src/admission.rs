@@ -82,7 +82,12 @@ impl Admission {
     ///
     /// # Errors
     /// [`PortError`] of the limiter.
-    pub async fn peek(&self, context: &TenantContext, caller: &Caller, now: Timestamp) -> Result<RateStatus, PortError> {
+    pub async fn peek(
+        &self,
+        context: &TenantContext,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<RateStatus, PortError> {
         let all = Subject::whole_tenant();
         self.limiter.peek(context.id(), &checks(context, caller, &all), now).await
     }

@@ -173,7 +173,10 @@ impl Ledger {
             limit.is_some_and(|limit| settled.saturating_add(held).saturating_add(tokens) > limit)
         };
         if lacks(budget.monthly, self.month.settled, self.held_this_month) {
-            return Err(BudgetExceeded { period: BudgetPeriod::Monthly, resets_at: self.month.start.next_month_start() });
+            return Err(BudgetExceeded {
+                period: BudgetPeriod::Monthly,
+                resets_at: self.month.start.next_month_start(),
+            });
         }
         if lacks(budget.daily, self.day.settled, self.held_today) {
             return Err(BudgetExceeded { period: BudgetPeriod::Daily, resets_at: self.day.start.next_day_start() });

@@ -41,8 +41,7 @@ pub trait IdSource: Send + Sync {
 
     /// A random number in [0, 1).
     fn unit(&self) -> f64 {
-        // The 53 bits that a double can hold.
-        (self.random() >> 75) as f64 / (1u64 << 53) as f64
+        f64::from((self.random() >> 96) as u32) / (f64::from(u32::MAX) + 1.0)
     }
 }
 
@@ -109,13 +108,19 @@ pub trait RateLimiter: Send + Sync {
     ///
     /// # Errors
     /// [`PortError`]; the request is refused then.
-    async fn acquire(&self, tenant: &TenantId, checks: &[LimitCheck<'_>], now: Timestamp) -> Result<Decision, PortError>;
+    async fn acquire(
+        &self,
+        tenant: &TenantId,
+        checks: &[LimitCheck<'_>],
+        now: Timestamp,
+    ) -> Result<Decision, PortError>;
 
     /// How full the tightest of the windows is; takes nothing.
     ///
     /// # Errors
     /// [`PortError`].
-    async fn peek(&self, tenant: &TenantId, checks: &[LimitCheck<'_>], now: Timestamp) -> Result<RateStatus, PortError>;
+    async fn peek(&self, tenant: &TenantId, checks: &[LimitCheck<'_>], now: Timestamp)
+    -> Result<RateStatus, PortError>;
 }
 
 /// Bounds how many answers a tenant has generated at once.

@@ -5,7 +5,6 @@
 
 mod attention;
 mod math;
-#[cfg(test)] mod timing_tmp;
 
 use std::io::{Read, Seek};
 use std::sync::Arc;

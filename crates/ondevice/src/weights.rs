@@ -11,6 +11,10 @@ use std::env;
 use std::path::PathBuf;
 
 #[cfg(feature = "pull")]
+pub use self::hub::HubError;
+#[cfg(feature = "pull")]
+pub use self::pip::PipError;
+#[cfg(feature = "pull")]
 pub use self::pull::{Progress, PullError, Sources, Stage, pull};
 
 /// A weight file, and where it can be had.

@@ -16,7 +16,7 @@ use crate::idempotency::{Begin, REPLAY_FOR};
 use crate::ledger::Settlement;
 use crate::limit::RateStatus;
 use crate::model::{
-    CallMetadata, ChatMessage, GatewayError, ModelCall, ModelError, ModelPlan, OpenedReply, Phase, Role, select_models,
+    CallMetadata, ChatMessage, GatewayError, ModelCall, ModelError, ModelPlan, OpenedReply, Role, select_models,
 };
 use crate::port_error::PortError;
 use crate::session::{StoredMessage, Turn, answered, assemble_prompt, estimate_tokens, prompt_tokens};
@@ -90,9 +90,9 @@ impl Conduct {
         let plan = select_models(self.command.model.as_ref(), &settings.overrides, tenant)
             .map_err(ChatError::from)
             .and_then(|plan| ports.models.check(tenant, &plan).map(|()| plan).map_err(ChatError::from))
-            .and_then(|plan| match self.command.session.is_some() && has_tools {
-                true => Err(ChatError::SessionWithTools),
-                false => Ok(plan),
+            .and_then(|plan| {
+                let mixed = self.command.session.is_some() && has_tools;
+                if mixed { Err(ChatError::SessionWithTools) } else { Ok(plan) }
             });
         let plan = match plan {
             Ok(plan) => plan,
@@ -132,13 +132,11 @@ impl Conduct {
             Err(error) => return refuse(opening, refused(error.into())),
         };
         let deadline = self.started.saturating_add(self.shared.settings.request_timeout);
-        let opened =
-            client.race(ports.models.open(&permit, self.context.tenant(), plan, &mut call, deadline)).await;
+        let opened = client.race(ports.models.open(&permit, self.context.tenant(), plan, &mut call, deadline)).await;
         match opened {
             Ok(Ok(reply)) => {
                 let (model, created) = (reply.model.clone(), self.started);
-                let opened =
-                    Opened { request: self.command.request, created, model, tokens_in, rate, replayed: false };
+                let opened = Opened { request: self.command.request, created, model, tokens_in, rate, replayed: false };
                 // A client that has gone is noticed by the first piece.
                 let _ = opening.send(Ok(opened));
                 let answer = self.pump(client, reply).await;
@@ -148,15 +146,17 @@ impl Conduct {
                 // Nothing of an answer was seen, so nothing is charged.
                 degrade("token ledger", ports.admission.release(&self.context, permit).await);
                 let ending = if timed_out(&error) { Ending::TimedOut } else { Ending::Failed };
-                self.record(&self.unanswered(plan, ending), (0, 0), true, nothing()).await;
+                self.record(&unanswered(plan, ending), (0, 0), true, nothing()).await;
                 refuse(opening, refused(error.into()))
             }
             Err(ending) => {
                 // The model was at work already, on a prompt that it has read.
-                let charged =
-                    degrade("token ledger", ports.admission.settle(&self.context, permit, tokens_in, ports.clock.now()).await);
+                let charged = degrade(
+                    "token ledger",
+                    ports.admission.settle(&self.context, permit, tokens_in, ports.clock.now()).await,
+                );
                 let tokens = u32::try_from(tokens_in).unwrap_or(u32::MAX);
-                self.record(&self.unanswered(plan, ending), (tokens, 0), true, charged.unwrap_or(nothing())).await;
+                self.record(&unanswered(plan, ending), (tokens, 0), true, charged.unwrap_or(nothing())).await;
                 refuse(opening, refused(early(ending)))
             }
         }
@@ -213,11 +213,9 @@ impl Conduct {
                     tracing::warn!(
                         tenant = %self.context.id(), trace = %self.command.trace, %model, %error, "answer broke off"
                     );
-                    let slow = matches!(error, ModelError::Timeout(_));
-                    break match slow {
-                        true => (Ending::TimedOut, Some(StreamFailure::TimedOut)),
-                        false => (Ending::Failed, Some(StreamFailure::Model)),
-                    };
+                    let ending =
+                        if matches!(error, ModelError::Timeout(_)) { Ending::TimedOut } else { Ending::Failed };
+                    break (ending, interruption(ending));
                 }
                 Err(ending) => break (ending, interruption(ending)),
             }
@@ -325,11 +323,6 @@ impl Conduct {
         degrade("telemetry", ports.telemetry.record_usage(self.context.id(), &record).await);
     }
 
-    fn unanswered(&self, plan: &ModelPlan, ending: Ending) -> Answer {
-        let model = plan.primary().clone();
-        Answer { transcript: Transcript::default(), ending, failure: None, model, provider: None, first_token: None }
-    }
-
     /// Asks for the idempotency key; `Some` is the answer of the first request.
     async fn claim_key(&self) -> Result<Option<KeptReply>, ChatError> {
         let Some((key, fingerprint)) = &self.command.idempotency else { return Ok(None) };
@@ -380,8 +373,7 @@ impl Conduct {
         let ports = &self.shared.ports;
         let answer = serde_json::to_string(kept).expect("a kept reply has no maps with odd keys, so it is JSON");
         let until = self.started.saturating_add(REPLAY_FOR);
-        let finished =
-            ports.idempotency.finish(self.context.id(), key, &self.command.request, &answer, until).await;
+        let finished = ports.idempotency.finish(self.context.id(), key, &self.command.request, &answer, until).await;
         degrade("idempotency store", finished);
     }
 
@@ -390,6 +382,12 @@ impl Conduct {
         let abandoned = self.shared.ports.idempotency.abandon(self.context.id(), key, &self.command.request).await;
         degrade("idempotency store", abandoned);
     }
+}
+
+/// The outcome of a request that saw nothing of an answer.
+fn unanswered(plan: &ModelPlan, ending: Ending) -> Answer {
+    let model = plan.primary().clone();
+    Answer { transcript: Transcript::default(), ending, failure: None, model, provider: None, first_token: None }
 }
 
 /// Tells the caller, who may have gone.
@@ -432,5 +430,5 @@ const fn early(ending: Ending) -> ChatError {
 }
 
 const fn timed_out(error: &GatewayError) -> bool {
-    matches!(error, GatewayError::Failed { source: ModelError::Timeout(Phase::FirstToken | Phase::Connect | Phase::Idle | Phase::Deadline), .. })
+    matches!(error, GatewayError::Failed { source: ModelError::Timeout(_), .. })
 }

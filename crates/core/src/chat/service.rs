@@ -11,9 +11,7 @@ use super::conduct::{Opened, conduct};
 use super::error::{ChatError, ChatRejected};
 use crate::admission::Admission;
 use crate::model::{ModelGateway, ModelOverrides};
-use crate::ports::{
-    Background, Clock, IdSource, IdempotencyStore, SessionIndex, SessionStore, Telemetry, TurnQueue,
-};
+use crate::ports::{Background, Clock, IdSource, IdempotencyStore, SessionIndex, SessionStore, Telemetry, TurnQueue};
 use crate::session::PromptLimits;
 use crate::tenant::TenantContext;
 

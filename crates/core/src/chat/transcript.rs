@@ -103,7 +103,12 @@ impl KeptReply {
             events.push(ChatEvent::Content(self.content));
         }
         events.extend((0u32..).zip(self.tool_calls).map(|(index, call)| {
-            ChatEvent::ToolCall(ToolCallDelta { index, id: Some(call.id), name: Some(call.name), arguments: call.arguments })
+            ChatEvent::ToolCall(ToolCallDelta {
+                index,
+                id: Some(call.id),
+                name: Some(call.name),
+                arguments: call.arguments,
+            })
         }));
         events.extend(self.failure.map(ChatEvent::Failed));
         events.push(ChatEvent::Done(self.done));

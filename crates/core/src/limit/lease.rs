@@ -27,7 +27,13 @@ impl LeaseSet {
     ///
     /// # Errors
     /// [`StreamsFull`], and nothing has changed but that leases which had expired are gone.
-    pub fn enter(&mut self, holder: RequestId, limit: u32, expires_at: Timestamp, now: Timestamp) -> Result<(), StreamsFull> {
+    pub fn enter(
+        &mut self,
+        holder: RequestId,
+        limit: u32,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StreamsFull> {
         while let Some((expiry, expired)) = self.by_expiry.first().copied().filter(|(expiry, _)| *expiry <= now) {
             self.by_expiry.remove(&(expiry, expired));
             self.holders.remove(&expired);

@@ -1,5 +1,6 @@
 //! An exact sliding window of two lengths: a sustained one, and a short one against bursts.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -180,7 +181,9 @@ impl SlidingWindow {
     }
 
     fn has_room(&self, policy: &WindowPolicy, now: Timestamp) -> bool {
-        [&policy.sustained, &policy.burst].into_iter().all(|window| self.blocker(window).is_none_or(|at| has_left(at, window, now)))
+        [&policy.sustained, &policy.burst]
+            .into_iter()
+            .all(|window| self.blocker(window).is_none_or(|at| has_left(at, window, now)))
     }
 
     /// The request that must have left `window` before another one fits.
@@ -217,7 +220,8 @@ impl SlidingWindow {
             })
             .max_by_key(|status| status.reset_at);
         blocked.unwrap_or_else(|| {
-            let count = |window: &Window| self.granted.len() - self.granted.partition_point(|at| has_left(*at, window, now));
+            let count =
+                |window: &Window| self.granted.len() - self.granted.partition_point(|at| has_left(*at, window, now));
             self.tighter(policy, now, count(&policy.sustained), count(&policy.burst))
         })
     }
@@ -234,7 +238,9 @@ impl SlidingWindow {
             length: window.length,
         };
         let (sustained, burst) = (status(&policy.sustained, sustained), status(&policy.burst, burst));
-        if burst.remaining < sustained.remaining { burst } else { sustained }
+        // Of two that are as full as each other, the one that frees later.
+        let tightness = |status: &RateStatus| (status.remaining, Reverse(status.reset_at));
+        if tightness(&burst) <= tightness(&sustained) { burst } else { sustained }
     }
 }
 

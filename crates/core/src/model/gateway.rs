@@ -10,8 +10,8 @@ use thiserror::Error;
 
 use super::breaker::Admitted;
 use super::{
-    BreakerPolicy, Breakers, Delta, DeltaStream, ModelCall, ModelCatalog, ModelError, ModelPlan, ModelRoute, Outcome, Phase,
-    RetryPolicy,
+    BreakerPolicy, Breakers, Delta, DeltaStream, ModelCall, ModelCatalog, ModelError, ModelPlan, ModelRoute, Outcome,
+    Phase, RetryPolicy,
 };
 use crate::admission::Permit;
 use crate::id::{ModelId, ProviderId};
@@ -162,7 +162,8 @@ impl ModelGateway {
                 Err(error) => error,
             };
             admitted.record(outcome(&error), self.clock.now());
-            let Some(pause) = self.retry.next_delay(attempts, &error, self.ids.unit(), self.clock.now(), deadline) else {
+            let Some(pause) = self.retry.next_delay(attempts, &error, self.ids.unit(), self.clock.now(), deadline)
+            else {
                 return Err(error);
             };
             tracing::info!(provider = %route.provider, model = %call.model, attempts, %error, ?pause, "model call is tried again");
@@ -178,9 +179,10 @@ impl ModelGateway {
         deadline: Timestamp,
     ) -> Result<(Delta, DeltaStream), ModelError> {
         let left = deadline.since(self.clock.now());
-        let (limit, phase) = match left < self.timeouts.first_token {
-            true => (left, Phase::Deadline),
-            false => (self.timeouts.first_token, Phase::FirstToken),
+        let (limit, phase) = if left < self.timeouts.first_token {
+            (left, Phase::Deadline)
+        } else {
+            (self.timeouts.first_token, Phase::FirstToken)
         };
         let opening = async {
             let mut stream = route.model.stream(tenant.id(), call).await?;

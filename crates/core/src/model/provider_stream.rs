@@ -34,9 +34,19 @@ pub struct ProviderStream {
 #[derive(Debug, Clone, Copy, Default)]
 struct State {
     finished: bool,
+    /// `[DONE]` was seen.
     done: bool,
-    said_something: bool,
-    called_tools: bool,
+    seen: Seen,
+}
+
+/// What was seen of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Seen {
+    #[default]
+    Nothing,
+    /// A text, which may be empty and is an answer all the same.
+    Text,
+    ToolCalls,
 }
 
 impl Default for ProviderStream {
@@ -48,7 +58,7 @@ impl Default for ProviderStream {
 impl ProviderStream {
     /// A parser at the start of a stream.
     pub const fn new() -> Self {
-        let state = State { finished: false, done: false, said_something: false, called_tools: false };
+        let state = State { finished: false, done: false, seen: Seen::Nothing };
         Self { decoder: SseDecoder::new(EVENT_LIMIT), state }
     }
 
@@ -78,11 +88,12 @@ impl ProviderStream {
         if self.state.finished {
             return Ok(());
         }
-        if self.state.done && (self.state.said_something || self.state.called_tools) {
+        if self.state.done && self.state.seen != Seen::Nothing {
             self.state.finish(FinishReason::Stop, deltas);
             return Ok(());
         }
-        let message = if self.state.done { "the stream holds no answer" } else { "the stream ended without a finish reason" };
+        let message =
+            if self.state.done { "the stream holds no answer" } else { "the stream ended without a finish reason" };
         Err(ModelError::Interrupted { message: message.to_owned() })
     }
 }
@@ -114,7 +125,9 @@ impl State {
             self.call(call, deltas);
         }
         // One answer is asked for, so a second choice would be another answer in between this one.
-        if let Some(choice) = payload.choices.unwrap_or_default().into_iter().find(|choice| choice.index.unwrap_or(0) == 0) {
+        if let Some(choice) =
+            payload.choices.unwrap_or_default().into_iter().find(|choice| choice.index.unwrap_or(0) == 0)
+        {
             if let Some(piece) = choice.delta.or(choice.message) {
                 if let Some(Text(thought)) = piece.reasoning_content.or(piece.reasoning)
                     && !thought.is_empty()
@@ -144,7 +157,7 @@ impl State {
 
     fn say(&mut self, text: Option<Text>, deltas: &mut Vec<Delta>) {
         if let Some(Text(text)) = text {
-            self.said_something = true;
+            self.see(Seen::Text);
             if !text.is_empty() {
                 deltas.push(Delta::Content(text));
             }
@@ -152,7 +165,7 @@ impl State {
     }
 
     fn call(&mut self, call: ToolCallPiece, deltas: &mut Vec<Delta>) {
-        self.called_tools = true;
+        self.see(Seen::ToolCalls);
         let function = call.function.unwrap_or_default();
         deltas.push(Delta::ToolCall(ToolCallDelta {
             index: call.index.unwrap_or(0),
@@ -163,10 +176,20 @@ impl State {
         }));
     }
 
+    fn see(&mut self, seen: Seen) {
+        if self.seen != Seen::ToolCalls {
+            self.seen = seen;
+        }
+    }
+
     fn finish(&mut self, reason: FinishReason, deltas: &mut Vec<Delta>) {
         if !std::mem::replace(&mut self.finished, true) {
             // Some providers end a round of tool calls with `stop`.
-            let reason = if self.called_tools && reason == FinishReason::Stop { FinishReason::ToolCalls } else { reason };
+            let reason = if self.seen == Seen::ToolCalls && reason == FinishReason::Stop {
+                FinishReason::ToolCalls
+            } else {
+                reason
+            };
             deltas.push(Delta::Finish(reason));
         }
     }
@@ -198,7 +221,7 @@ pub fn parse_whole_answer(body: &[u8]) -> Result<Vec<Delta>, ModelError> {
     number(payload.tool_calls.as_mut());
     state.payload(payload, &mut deltas)?;
     if !state.finished {
-        if !state.said_something && !state.called_tools {
+        if state.seen == Seen::Nothing {
             return Err(ModelError::Malformed { message: "the body holds no answer".to_owned() });
         }
         state.finish(FinishReason::Stop, &mut deltas);

@@ -58,12 +58,11 @@ impl SseDecoder {
         while let Some(end) = memchr::memchr2(b'\n', b'\r', bytes) {
             let (head, rest) = bytes.split_at(end);
             bytes = match rest {
-                [b'\r', b'\n', rest @ ..] => rest,
                 [b'\r'] => {
                     self.after_return = true;
                     &[]
                 }
-                [_, rest @ ..] => rest,
+                [b'\r', b'\n', rest @ ..] | [_, rest @ ..] => rest,
                 [] => &[],
             };
             if self.line.is_empty() {
@@ -214,9 +213,20 @@ mod tests {
 
     fn stream() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop_oneof![
-            Just(&b"data: x"[..]), Just(&b"data:y"[..]), Just(&b"data"[..]), Just(&b"datax: n"[..]), Just(&b": note"[..]),
-            Just(&b"event: e"[..]), Just(&b"\n"[..]), Just(&b"\r"[..]), Just(&b"\r\n"[..]), Just(&b"\n\n"[..]),
-            Just("é".as_bytes()), Just(&b"\xEF\xBB\xBF"[..]), Just(&b" "[..]), Just(&b":"[..]),
+            Just(&b"data: x"[..]),
+            Just(&b"data:y"[..]),
+            Just(&b"data"[..]),
+            Just(&b"datax: n"[..]),
+            Just(&b": note"[..]),
+            Just(&b"event: e"[..]),
+            Just(&b"\n"[..]),
+            Just(&b"\r"[..]),
+            Just(&b"\r\n"[..]),
+            Just(&b"\n\n"[..]),
+            Just("é".as_bytes()),
+            Just(&b"\xEF\xBB\xBF"[..]),
+            Just(&b" "[..]),
+            Just(&b":"[..]),
         ];
         proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
     }

@@ -26,8 +26,11 @@ pub fn prompt_tokens(messages: &[ChatMessage]) -> u64 {
     messages
         .iter()
         .map(|message| {
-            let calls: u64 =
-                message.tool_calls.iter().map(|call| estimate_tokens(&call.name) + estimate_tokens(&call.arguments)).sum();
+            let calls: u64 = message
+                .tool_calls
+                .iter()
+                .map(|call| estimate_tokens(&call.name) + estimate_tokens(&call.arguments))
+                .sum();
             estimate_tokens(&message.content) + calls
         })
         .sum()

@@ -24,7 +24,7 @@ pub struct TenantConfigError {
 }
 
 impl TenantConfigError {
-    fn new(field: impl Into<String>, reason: impl ToString) -> Self {
+    fn new(field: impl Into<String>, reason: impl std::fmt::Display) -> Self {
         Self { field: field.into(), reason: reason.to_string() }
     }
 }
@@ -85,7 +85,7 @@ pub struct Tenant {
     chat_model: ModelId,
     embedding_model: Option<ModelId>,
     user_window: WindowPolicy,
-    tenant_window: WindowPolicy,
+    shared_window: WindowPolicy,
     budget: TokenBudget,
     retention: Retention,
     flags: BTreeMap<String, bool>,
@@ -148,7 +148,7 @@ impl Tenant {
 
     /// What all users together may ask.
     pub fn tenant_window(&self) -> &WindowPolicy {
-        &self.tenant_window
+        &self.shared_window
     }
 
     /// Its token budget.
@@ -326,7 +326,7 @@ impl TryFrom<RawTenant> for Tenant {
 
     fn try_from(raw: RawTenant) -> Result<Self, TenantConfigError> {
         let id = TenantId::new(&raw.tenant_id).map_err(|error| TenantConfigError::new("tenantId", error))?;
-        let (user_window, tenant_window) = windows(&raw.rate_limit)?;
+        let (user_window, shared_window) = windows(&raw.rate_limit)?;
         let allow_list = raw.feature_flags.get("modelAllowList").copied().unwrap_or(false);
         let allowed_models = raw
             .allowed_models
@@ -347,11 +347,16 @@ impl TryFrom<RawTenant> for Tenant {
             chat_model: model("aiModels.chat", &raw.ai_models.chat)?,
             embedding_model: raw.ai_models.embeddings.map(|name| model("aiModels.embeddings", &name)).transpose()?,
             user_window,
-            tenant_window,
+            shared_window,
             budget: TokenBudget { daily: raw.token_budget.daily, monthly: raw.token_budget.monthly },
             retention: Retention {
                 days: within("sessionRetentionDays", raw.session_retention_days.unwrap_or(30), 1, 36_500)?,
-                max_messages: within("maxMessagesPerSession", raw.max_messages_per_session.unwrap_or(1000), 2, 1_000_000)?,
+                max_messages: within(
+                    "maxMessagesPerSession",
+                    raw.max_messages_per_session.unwrap_or(1000),
+                    2,
+                    1_000_000,
+                )?,
             },
             flags: raw.feature_flags,
             allowed_models: allow_list.then_some(allowed_models),
@@ -392,7 +397,10 @@ fn windows(raw: &RawRateLimit) -> Result<(WindowPolicy, WindowPolicy), TenantCon
     let tenant = match &raw.tenant {
         Some(all) => policy("rateLimit.tenant", all.per_minute, all.burst)?,
         None => WindowPolicy {
-            sustained: Window { limit: user.sustained.limit.saturating_mul(USERS_PER_TENANT).min(MAX_LIMIT), ..user.sustained },
+            sustained: Window {
+                limit: user.sustained.limit.saturating_mul(USERS_PER_TENANT).min(MAX_LIMIT),
+                ..user.sustained
+            },
             burst: Window { limit: user.burst.limit.saturating_mul(USERS_PER_TENANT).min(MAX_LIMIT), ..user.burst },
         },
     };
@@ -445,7 +453,8 @@ fn cors(raw: RawCors) -> Result<Cors, TenantConfigError> {
     for (n, origin) in raw.allowed_origins.iter().enumerate() {
         let field = || format!("cors.allowedOrigins[{n}]");
         let host = origin.split_once("://").map(|(_, host)| host);
-        let is_origin = host.is_some_and(|host| normalise_host(host).is_some()) && origin.to_ascii_lowercase() == *origin;
+        let is_origin =
+            host.is_some_and(|host| normalise_host(host).is_some()) && origin.to_ascii_lowercase() == *origin;
         if origin == "*" {
             if raw.allow_credentials {
                 return Err(TenantConfigError::new(field(), "* cannot go together with allowCredentials"));

@@ -41,27 +41,27 @@ impl TenantIndex {
     pub fn new(tenants: impl IntoIterator<Item = Tenant>) -> Result<Self, TenantConflict> {
         let mut index = Self::default();
         for tenant in tenants {
-            index.add(Arc::new(tenant))?;
+            index.add(&Arc::new(tenant))?;
         }
         Ok(index)
     }
 
-    fn add(&mut self, tenant: Arc<Tenant>) -> Result<(), TenantConflict> {
+    fn add(&mut self, tenant: &Arc<Tenant>) -> Result<(), TenantConflict> {
         let conflict = |field, what: &dyn std::fmt::Display, first: &Tenant| TenantConflict {
             tenant: tenant.id().clone(),
             field,
             reason: format!("{what} already belongs to tenant {}", first.id()),
         };
-        if let Some(first) = self.by_id.insert(tenant.id().clone(), Arc::clone(&tenant)) {
+        if let Some(first) = self.by_id.insert(tenant.id().clone(), Arc::clone(tenant)) {
             return Err(conflict("tenantId", tenant.id(), &first));
         }
         for host in tenant.hosts() {
-            if let Some(first) = self.by_host.insert(host.clone(), Arc::clone(&tenant)) {
+            if let Some(first) = self.by_host.insert(host.clone(), Arc::clone(tenant)) {
                 return Err(conflict("allowedHosts", host, &first));
             }
         }
         for key in tenant.keys() {
-            if let Some(first) = self.by_key.insert(key.hash, Arc::clone(&tenant)) {
+            if let Some(first) = self.by_key.insert(key.hash, Arc::clone(tenant)) {
                 return Err(conflict("apiKeys", &key.hash.default_id(), &first));
             }
         }
@@ -104,7 +104,11 @@ pub fn normalise_host(text: &str) -> Option<Cow<'_, str>> {
     if host.is_empty() || host.len() > 253 || !port_is_fine || !host.bytes().all(allowed) {
         return None;
     }
-    if host.bytes().any(|b| b.is_ascii_uppercase()) { Some(host.to_ascii_lowercase().into()) } else { Some(host.into()) }
+    if host.bytes().any(|b| b.is_ascii_uppercase()) {
+        Some(host.to_ascii_lowercase().into())
+    } else {
+        Some(host.into())
+    }
 }
 
 #[cfg(test)]
@@ -134,10 +138,8 @@ mod tests {
         );
         assert_eq!((error.tenant.as_str(), error.field), ("b", "allowedHosts"));
         assert!(error.reason.contains("tenant a"));
-        let error = clash(
-            with("a", "apiKeys", serde_json::json!([key])),
-            with("b", "apiKeys", serde_json::json!([key])),
-        );
+        let error =
+            clash(with("a", "apiKeys", serde_json::json!([key])), with("b", "apiKeys", serde_json::json!([key])));
         assert_eq!(error.field, "apiKeys");
         assert!(!error.reason.contains(&key), "the whole hash is not shown");
     }

@@ -1,6 +1,7 @@
 //! API keys: kept as hashes, limited by scopes and an expiry.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use crate::time::Timestamp;
 /// SHA-256 of an API key; written `sha256:` and 64 hexadecimal digits.
 ///
 /// Keys are random and long, so a plain hash is enough: there is nothing to guess.
-#[derive(Clone, Copy, Eq, Hash)]
+#[derive(Clone, Copy, Eq)]
 pub struct KeyHash([u8; 32]);
 
 /// A text that is not a key's hash.
@@ -35,7 +36,8 @@ impl KeyHash {
 
     /// The name of a key that was given none: the start of its hash, which leads nobody to the key.
     pub fn default_id(&self) -> KeyId {
-        KeyId::new(&format!("key-{}", hex::encode(&self.0[..6]))).expect("hexadecimal digits are allowed in a key's name")
+        KeyId::new(&format!("key-{}", hex::encode(&self.0[..6])))
+            .expect("hexadecimal digits are allowed in a key's name")
     }
 }
 
@@ -43,6 +45,12 @@ impl PartialEq for KeyHash {
     /// Compares in constant time.
     fn eq(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Hash for KeyHash {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
     }
 }
 

@@ -9,7 +9,7 @@ struct Directory(TenantIndex);
 
 #[async_trait]
 impl TenantDirectory for Directory {
-    async fn find(&self, claim: &TenantClaim<'_>) -> Result<Option<Arc<Tenant>>, PortError> {
+    async fn find<'a>(&self, claim: &TenantClaim<'a>) -> Result<Option<Arc<Tenant>>, PortError> {
         Ok(self.0.find(claim).cloned())
     }
 
@@ -33,7 +33,8 @@ fn resolver() -> Resolver {
         });
         Tenant::from_json(&json.to_string()).unwrap()
     };
-    let index = TenantIndex::new([tenant("a", "apiKey"), tenant("b", "apiKey"), tenant("open", "open"), tenant("jwt", "jwt")]);
+    let index =
+        TenantIndex::new([tenant("a", "apiKey"), tenant("b", "apiKey"), tenant("open", "open"), tenant("jwt", "jwt")]);
     Resolver::new(Arc::new(Directory(index.unwrap())), None)
 }
 
