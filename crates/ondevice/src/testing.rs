@@ -23,11 +23,9 @@ const KEY_HEADS: usize = 2;
 const FEED: usize = 96;
 const BLOCKS: usize = 2;
 
-/// The token that stands for an ASCII character.
-pub(crate) fn token(char: u8) -> u32 {
-    let tokens = tokenizer().encode(&char::from(char).to_string()).unwrap();
-    assert_eq!(tokens.len(), 1);
-    tokens[0]
+/// The token that stands for a byte: control tokens come first, then all bytes in order.
+pub(crate) fn token(byte: u8) -> u32 {
+    u32::from(byte) + 3
 }
 
 /// GPT-2's alphabet: the character that a byte is written as.
@@ -66,8 +64,11 @@ pub(crate) fn file() -> Cursor<Vec<u8>> {
     ];
 
     let mut random = Random(1);
+    // Without an embedding of their own, control tokens are never the likeliest, so that answers are long.
+    let mut embedding = vec![0.0; CONTROL.len() * WIDTH];
+    embedding.extend((CONTROL.len() * WIDTH..tokens.len() * WIDTH).map(|_| random.next() * 0.4));
     let mut tensors = vec![
-        ("token_embd.weight".to_owned(), random.matrix(tokens.len(), WIDTH)),
+        ("token_embd.weight".to_owned(), matrix(embedding, WIDTH)),
         ("output_norm.weight".to_owned(), random.vector(WIDTH)),
     ];
     let keys = WIDTH / HEADS * KEY_HEADS;
@@ -99,6 +100,11 @@ pub(crate) fn tokenizer() -> Tokenizer {
     Tokenizer::load(&Gguf::read(file()).unwrap()).unwrap()
 }
 
+fn matrix(data: Vec<f32>, columns: usize) -> QTensor {
+    let tensor = Tensor::from_vec(data, ((), columns), &Device::Cpu).unwrap();
+    QTensor::quantize(&tensor, GgmlDType::F32).unwrap()
+}
+
 struct Random(u32);
 
 impl Random {
@@ -109,9 +115,7 @@ impl Random {
     }
 
     fn matrix(&mut self, rows: usize, columns: usize) -> QTensor {
-        let data: Vec<f32> = (0..rows * columns).map(|_| self.next() * 0.4).collect();
-        let tensor = Tensor::from_vec(data, (rows, columns), &Device::Cpu).unwrap();
-        QTensor::quantize(&tensor, GgmlDType::F32).unwrap()
+        matrix((0..rows * columns).map(|_| self.next() * 0.4).collect(), columns)
     }
 
     fn vector(&mut self, len: usize) -> QTensor {

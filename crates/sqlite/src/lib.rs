@@ -1,1 +1,44 @@
-//! Placeholder.
+//! Durable adapters of [enigma-core](enigma_core)'s ports in one SQLite file.
+//!
+//! What it is: a [`Database`] with one thread that writes, in transactions that jobs share, and some connections that read; and
+//! an adapter for each port that has to remember something. They are shells: what is decided is decided by the core.
+//!
+//! What it is not: a cache, a vector index, or a database that several servers share. Two programs cannot open one file.
+//!
+//! ```no_run
+//! use enigma_sqlite::{Database, Options, SqliteSessionStore, SqliteTokenLedger};
+//!
+//! let database = Database::open("enigma.db", &Options::default())?;
+//! let sessions = SqliteSessionStore::new(database.clone());
+//! let ledger = SqliteTokenLedger::new(database.clone());
+//! # Ok::<(), enigma_sqlite::OpenError>(())
+//! ```
+
+mod columns;
+mod connection;
+mod database;
+mod error;
+mod file_lock;
+mod idempotency_store;
+mod ledgers;
+mod maintenance;
+mod migrations;
+mod options;
+mod readers;
+mod session_index;
+mod session_rows;
+mod session_store;
+mod sql;
+mod telemetry;
+mod token_ledger;
+mod writer;
+
+pub use database::{Database, Stats};
+pub use error::OpenError;
+pub use idempotency_store::SqliteIdempotencyStore;
+pub use maintenance::{SqliteMaintenance, Swept};
+pub use options::{Options, Synchronous};
+pub use session_index::SqliteSessionIndex;
+pub use session_store::SqliteSessionStore;
+pub use telemetry::SqliteTelemetry;
+pub use token_ledger::SqliteTokenLedger;

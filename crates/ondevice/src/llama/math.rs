@@ -24,11 +24,11 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
 
 /// `sum += factor × x` for four at once, so that the sum is loaded and stored once for them.
 pub(super) fn add_scaled(sum: &mut [f32], x: [&[f32]; 4], factors: [f32; 4]) {
-    let [a, b, c, d] = x.map(|x| &x[..sum.len()]);
-    for index in 0..sum.len() {
-        let left = factors[0] * a[index] + factors[1] * b[index];
-        let right = factors[2] * c[index] + factors[3] * d[index];
-        sum[index] += left + right;
+    let x = x.map(|x| &x[..sum.len()]);
+    for (index, sum) in sum.iter_mut().enumerate() {
+        let left = factors[0] * x[0][index] + factors[1] * x[1][index];
+        let right = factors[2] * x[2][index] + factors[3] * x[3][index];
+        *sum += left + right;
     }
 }
 
@@ -51,12 +51,12 @@ pub(super) fn rms_norm(x: &[f32], weights: &[f32], epsilon: f32) -> Vec<f32> {
 
 /// `silu(gate) × up` for rows that hold `width` gates and then as many values.
 pub(super) fn gate(rows: &[f32], width: usize) -> Vec<f32> {
-    let mut gated = Vec::with_capacity(rows.len() / 2);
+    let mut result = Vec::with_capacity(rows.len() / 2);
     for row in rows.chunks_exact(2 * width) {
         let (gates, values) = row.split_at(width);
-        gated.extend(gates.iter().zip(values).map(|(gate, value)| gate / (1.0 + (-gate).exp()) * value));
+        result.extend(gates.iter().zip(values).map(|(gate, value)| gate / (1.0 + (-gate).exp()) * value));
     }
-    gated
+    result
 }
 
 /// Turns scores into shares of one.

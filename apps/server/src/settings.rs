@@ -1,0 +1,191 @@
+//! Every setting: its key in the file, its environment variable, its flag, its default, and what it means. `--help`, the
+//! defaults and `docs/guides/configuration.md` all come from here.
+
+use self::Kind::{List, Number, Switch, Text, Toml};
+
+/// How a setting is written where it is one text: in a variable or a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// As it is.
+    Text,
+    /// A whole number.
+    Number,
+    /// `true` or `false`.
+    Switch,
+    /// Texts with commas between them.
+    List,
+    /// A TOML value.
+    Toml,
+}
+
+impl Kind {
+    /// What `--help` calls a value.
+    pub(crate) fn value_name(self) -> &'static str {
+        match self {
+            Text => "TEXT",
+            Number => "NUMBER",
+            Switch => "TRUE|FALSE",
+            List => "LIST",
+            Toml => "TOML",
+        }
+    }
+}
+
+/// One setting.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    /// Its place in the file, such as `server.listen`.
+    pub(crate) key: &'static str,
+    /// Its flag, without the dashes at its start.
+    pub(crate) flag: &'static str,
+    /// Its environment variable.
+    pub(crate) env: &'static str,
+    /// How it is written as one text.
+    pub(crate) kind: Kind,
+    /// What it is where nobody says.
+    pub(crate) default: Option<&'static str>,
+    /// What it does.
+    pub(crate) meaning: &'static str,
+}
+
+impl Setting {
+    /// The section of the file that it is in; empty for none.
+    pub(crate) fn section(&self) -> &'static str {
+        self.key.split_once('.').map_or("", |(section, _)| section)
+    }
+}
+
+const fn setting(
+    key: &'static str,
+    flag: &'static str,
+    env: &'static str,
+    kind: Kind,
+    default: Option<&'static str>,
+    meaning: &'static str,
+) -> Setting {
+    Setting { key, flag, env, kind, default, meaning }
+}
+
+#[rustfmt::skip] // One setting a paragraph: where it is said, then what it is.
+pub(crate) const SETTINGS: &[Setting] = &[
+    setting("environment", "environment", "ENVIRONMENT", Text, Some("development"),
+        "Where this is. `production`, `prod` and `prd` refuse open tenants unless they say `allowOpenInProduction`"),
+
+    setting("server.listen", "server-listen", "ENIGMA_SERVER_LISTEN", Text, Some("127.0.0.1:8080"),
+        "The address to listen on. Port 0 picks a free one"),
+    setting("server.trusted_proxies", "server-trusted-proxies", "ENIGMA_SERVER_TRUSTED_PROXIES", List, Some(""),
+        "Addresses and networks whose `x-forwarded-for` is believed, such as `127.0.0.1` or `10.0.0.0/8`"),
+    setting("server.shutdown_grace_seconds", "server-shutdown-grace-seconds", "ENIGMA_SERVER_SHUTDOWN_GRACE_SECONDS", Number, Some("30"),
+        "How long answers may still run after SIGTERM or SIGINT before they are ended"),
+    setting("server.max_request_body_size", "server-max-request-body-size", "MAX_REQUEST_BODY_SIZE", Number, Some("65536"),
+        "The longest body of a request, in bytes"),
+    setting("server.max_message_length", "server-max-message-length", "MAX_MESSAGE_LENGTH", Number, Some("10000"),
+        "The longest message of a chat, in characters; at most 10000"),
+    setting("server.keep_alive_seconds", "server-keep-alive-seconds", "ENIGMA_SERVER_KEEP_ALIVE_SECONDS", Number, Some("15"),
+        "After how much silence a stream carries a comment, so that nobody between takes it for dead"),
+    setting("server.max_connections", "server-max-connections", "ENIGMA_SERVER_MAX_CONNECTIONS", Number, Some("4096"),
+        "Connections at a time. Further ones wait in the system's backlog"),
+    setting("server.header_read_timeout_seconds", "server-header-read-timeout-seconds", "ENIGMA_SERVER_HEADER_READ_TIMEOUT_SECONDS", Number, Some("10"),
+        "How long a connection may take to send the head of its next request, and so also how long it may stay idle"),
+    setting("server.body_read_timeout_seconds", "server-body-read-timeout-seconds", "ENIGMA_SERVER_BODY_READ_TIMEOUT_SECONDS", Number, Some("30"),
+        "How long a request may take to send its body"),
+
+    setting("tenants.directory", "tenants-directory", "ENIGMA_TENANTS_DIRECTORY", Text, Some("tenants"),
+        "Where the tenants are: `NAME/tenant.config.json` in it. Relative paths, here and elsewhere, start at the working directory"),
+
+    setting("storage.database", "storage-database", "ENIGMA_STORAGE_DATABASE", Text, Some("data/enigma.db"),
+        "The SQLite file. `memory` keeps everything in memory, and forgets it with the process"),
+    setting("storage.synchronous", "storage-synchronous", "ENIGMA_STORAGE_SYNCHRONOUS", Text, Some("normal"),
+        "SQLite's `synchronous`: `off`, `normal`, `full` or `extra`. What was acknowledged survives the death of the process with each of them, and a power cut from `full` on"),
+
+    setting("chat.model_id", "chat-model-id", "MODEL_ID", Text, None,
+        "The model that answers where the request names none, before the tenant's own"),
+    setting("chat.fallback_model_id", "chat-fallback-model-id", "FALLBACK_MODEL_ID", Text, None,
+        "The model that answers where the first one cannot, before the tenant's own"),
+    setting("chat.max_message_count", "chat-max-message-count", "MAX_MESSAGE_COUNT", Number, Some("50"),
+        "Messages of history that a model is shown"),
+    setting("chat.max_history_tokens", "chat-max-history-tokens", "ENIGMA_CHAT_MAX_HISTORY_TOKENS", Number, Some("4096"),
+        "Tokens of history that a model is shown, estimated as a quarter of the characters"),
+    setting("chat.default_max_tokens", "chat-default-max-tokens", "ENIGMA_CHAT_DEFAULT_MAX_TOKENS", Number, Some("1024"),
+        "The longest answer where the request does not say, in tokens"),
+    setting("chat.max_tokens", "chat-max-tokens", "ENIGMA_CHAT_MAX_TOKENS", Number, Some("4096"),
+        "The longest answer that a request can ask for, in tokens"),
+    setting("chat.request_timeout_seconds", "chat-request-timeout-seconds", "ENIGMA_CHAT_REQUEST_TIMEOUT_SECONDS", Number, Some("300"),
+        "How long a chat may take in all"),
+    setting("chat.send_timeout_seconds", "chat-send-timeout-seconds", "ENIGMA_CHAT_SEND_TIMEOUT_SECONDS", Number, Some("20"),
+        "How long a client may read nothing of its answer before it counts as gone"),
+
+    setting("models.first_token_timeout_seconds", "models-first-token-timeout-seconds", "ENIGMA_MODELS_FIRST_TOKEN_TIMEOUT_SECONDS", Number, Some("60"),
+        "How long a model may take to begin its answer"),
+    setting("models.idle_timeout_seconds", "models-idle-timeout-seconds", "ENIGMA_MODELS_IDLE_TIMEOUT_SECONDS", Number, Some("30"),
+        "How long a model may be silent in the middle of its answer"),
+    setting("models.max_attempts", "models-max-attempts", "ENIGMA_MODELS_MAX_ATTEMPTS", Number, Some("3"),
+        "Calls of one model for one request, the first included"),
+    setting("models.retry_base_delay_ms", "models-retry-base-delay-ms", "ENIGMA_MODELS_RETRY_BASE_DELAY_MS", Number, Some("250"),
+        "The longest pause before the second call, in milliseconds; it doubles with each one after"),
+    setting("models.retry_max_delay_ms", "models-retry-max-delay-ms", "ENIGMA_MODELS_RETRY_MAX_DELAY_MS", Number, Some("5000"),
+        "The longest pause before any call, in milliseconds"),
+    setting("models.breaker_failures", "models-breaker-failures", "ENIGMA_MODELS_BREAKER_FAILURES", Number, Some("5"),
+        "Failures in a row after which a model of a provider is left alone"),
+    setting("models.breaker_open_seconds", "models-breaker-open-seconds", "ENIGMA_MODELS_BREAKER_OPEN_SECONDS", Number, Some("20"),
+        "How long it is left alone"),
+
+    setting("providers", "providers", "ENIGMA_PROVIDERS", Toml, Some("[]"),
+        "OpenAI-compatible endpoints, a list of tables; in one text a TOML array such as `[{ id = \"ollama\", base_url = \"http://127.0.0.1:11434/v1\", default = true }]`"),
+
+    setting("ondevice.models_directory", "ondevice-models-directory", "ENIGMA_ONDEVICE_MODELS_DIRECTORY", Text, None,
+        "Where weight files are. Without it `ENIGMA_MODELS_DIR`, or else `enigma/models` in the user's cache"),
+    setting("ondevice.model_id", "ondevice-model-id", "ENIGMA_ONDEVICE_MODEL_ID", Text, Some("smollm2-135m-instruct"),
+        "The model that runs in this process"),
+    setting("ondevice.pull", "ondevice-pull", "ENIGMA_ONDEVICE_PULL", Switch, Some("true"),
+        "Whether weights that are missing are fetched at the start"),
+    setting("ondevice.queue", "ondevice-queue", "ENIGMA_ONDEVICE_QUEUE", Number, Some("32"),
+        "Chats that may wait for the on-device model. Further ones are refused"),
+    setting("ondevice.max_conversations", "ondevice-max-conversations", "ENIGMA_ONDEVICE_MAX_CONVERSATIONS", Number, Some("4"),
+        "Chats that the on-device model answers at a time"),
+
+    setting("log.level", "log-level", "ENIGMA_LOG_LEVEL", Text, Some("info"),
+        "What is logged: `error`, `warn`, `info`, `debug` or `trace`. `DEBUG_LOGGING=true` means `debug` where neither variable nor flag say more"),
+    setting("log.format", "log-format", "ENIGMA_LOG_FORMAT", Text, Some("json"),
+        "How it is written: `json` or `text`"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// Variables that have had their names for longer than this server.
+    const OLD_NAMES: [&str; 6] =
+        ["ENVIRONMENT", "MODEL_ID", "FALLBACK_MODEL_ID", "MAX_MESSAGE_COUNT", "MAX_MESSAGE_LENGTH", "MAX_REQUEST_BODY_SIZE"];
+
+    #[test]
+    fn a_flag_and_a_variable_are_called_as_their_key() {
+        for setting in SETTINGS {
+            assert_eq!(setting.flag, setting.key.replace(['.', '_'], "-"));
+            let regular = format!("ENIGMA_{}", setting.key.replace('.', "_").to_uppercase());
+            assert!(setting.env == regular || OLD_NAMES.contains(&setting.env), "{}", setting.env);
+        }
+        let names: BTreeSet<_> = SETTINGS.iter().map(|setting| setting.env).collect();
+        assert_eq!(names.len(), SETTINGS.len());
+    }
+
+    fn row(setting: &Setting) -> String {
+        let default = match setting.default {
+            Some("" | "[]") => "none".to_owned(),
+            Some(default) => format!("`{default}`"),
+            None => String::from("none"),
+        };
+        let Setting { key, env, flag, meaning, .. } = setting;
+        format!("| `{key}` | `{env}` | `--{flag}` | {default} | {} |", meaning.replace('|', "\\|"))
+    }
+
+    #[test]
+    fn the_guide_says_what_the_code_does() {
+        let guide = include_str!("../../../docs/guides/configuration.md");
+        let expected: Vec<_> = SETTINGS.iter().map(row).collect();
+        let heads = |line: &&str| line.starts_with("| `") && line.contains("| `--");
+        let found: Vec<_> = guide.lines().filter(heads).collect();
+        assert_eq!(found, expected, "the guide's tables should read:\n{}", expected.join("\n"));
+    }
+}

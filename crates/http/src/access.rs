@@ -1,0 +1,103 @@
+//! The extractor through which every route of a tenant goes.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use enigma_core::UserId;
+use enigma_core::ports::Background;
+use enigma_core::tenant::{
+    AccessError, Caller, ClientAddress, Presented, RequestIdentity, Scope, TenantContext, UserHints,
+};
+use http::request::Parts;
+use http::{HeaderMap, header};
+
+use crate::app::App;
+use crate::error::{ApiError, ErrorCode};
+use crate::request_info::RequestInfo;
+use crate::validation::{Issue, Issues};
+
+/// A request that was tied to a tenant and authenticated for it.
+pub(crate) struct Access {
+    pub(crate) context: TenantContext,
+    pub(crate) background: Arc<dyn Background>,
+    user_header: Result<Option<UserId>, Issue>,
+}
+
+impl Access {
+    /// Checks a scope.
+    pub(crate) fn require(&self, scope: Scope) -> Result<(), ApiError> {
+        Ok(self.context.require(scope)?)
+    }
+
+    /// The caller, given what the body says of the user.
+    pub(crate) fn caller(&self, body: Option<UserId>, issues: &mut Issues) -> Caller {
+        if let Err(issue) = &self.user_header {
+            issues.add(issue.clone());
+        }
+        self.named(body)
+    }
+
+    /// The caller as far as the headers tell, for a request whose body was refused.
+    pub(crate) fn caller_without_body(&self) -> Caller {
+        self.named(None)
+    }
+
+    fn named(&self, body: Option<UserId>) -> Caller {
+        self.context.caller(UserHints { body, header: self.user_header.clone().unwrap_or_default() })
+    }
+}
+
+impl FromRequestParts<App> for Access {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let background = parts.extensions.get::<Arc<dyn Background>>().cloned().ok_or(ErrorCode::Internal)?;
+        let unknown = || ClientAddress::new("unknown");
+        let address = parts.extensions.get::<ClientAddress>().cloned().unwrap_or_else(unknown);
+        let info = RequestInfo::from_request_parts(parts, app).await?;
+        let headers = &parts.headers;
+        let identity = RequestIdentity {
+            // A header that is no text names no tenant that could exist.
+            tenant: headers.get("x-tenant-id").map(|value| value.to_str().unwrap_or("")),
+            host: host(parts),
+            presented: presented(headers)?,
+        };
+        let resolver = &app.ports().resolver;
+        let tenant = resolver.resolve(&identity).await?;
+        // From here on the tenant's CORS policy applies, also to errors.
+        let _ = info.tenant.set(Arc::clone(&tenant));
+        let now = app.ports().clock.now();
+        let context = resolver.authenticate(tenant, identity.presented.as_ref(), &address, now).await?;
+        Ok(Self { context, background, user_header: user_header(headers) })
+    }
+}
+
+/// The host that the request was sent to: that of the URL (HTTP/2), else the `Host` header.
+pub(crate) fn host(parts: &Parts) -> Option<&str> {
+    parts
+        .uri
+        .authority()
+        .map(http::uri::Authority::as_str)
+        .or_else(|| parts.headers.get(header::HOST).and_then(|value| value.to_str().ok()))
+        // User information in front of the host is never part of it.
+        .map(|authority| authority.rsplit('@').next().unwrap_or(authority))
+}
+
+fn presented(headers: &HeaderMap) -> Result<Option<Presented>, AccessError> {
+    if let Some(key) = headers.get("x-api-key") {
+        return Ok(Some(Presented::new(key.to_str().map_err(|_| AccessError::Unauthorized)?)));
+    }
+    let Some(authorization) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let text = authorization.to_str().map_err(|_| AccessError::Unauthorized)?;
+    let (scheme, secret) = text.split_once(' ').ok_or(AccessError::Unauthorized)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(AccessError::Unauthorized);
+    }
+    Ok(Some(Presented::new(secret.trim())))
+}
+
+fn user_header(headers: &HeaderMap) -> Result<Option<UserId>, Issue> {
+    let Some(value) = headers.get("x-user-id") else { return Ok(None) };
+    let user = std::str::from_utf8(value.as_bytes()).ok().and_then(|text| UserId::new(text).ok());
+    user.map(Some).ok_or_else(|| Issue::new("x-user-id", "must be 1 to 256 characters without control characters"))
+}

@@ -1,0 +1,83 @@
+//! What the routes work with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use enigma_core::chat::{ChatService, SessionService};
+use enigma_core::ports::{Clock, IdSource, TenantDirectory};
+use enigma_core::tenant::Resolver;
+
+/// What a host decides about its HTTP face.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    /// The name of the environment, such as `production`; `/health` tells it.
+    pub environment: String,
+    /// The most bytes that a body may have.
+    pub max_body_bytes: usize,
+    /// The most characters that a chat's message may have; never more than 10,000.
+    pub max_message_chars: usize,
+    /// After how much silence an event stream shows that it is alive.
+    pub keep_alive: Duration,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            environment: "development".to_owned(),
+            max_body_bytes: 65_536,
+            max_message_chars: 10_000,
+            keep_alive: Duration::from_secs(15),
+        }
+    }
+}
+
+/// Whether the host can do its work.
+#[async_trait]
+pub trait Readiness: Send + Sync {
+    /// Looks whether what the host depends on is there.
+    ///
+    /// # Errors
+    /// Why not, for the operators' log; clients are only told that it is not.
+    async fn check(&self) -> Result<(), String>;
+}
+
+/// What the routes need of the host.
+#[derive(Clone)]
+pub struct AppPorts {
+    /// Ties requests to tenants.
+    pub resolver: Resolver,
+    /// The tenants, for the questions that browsers ask before they send credentials.
+    pub directory: Arc<dyn TenantDirectory>,
+    /// Answers chats.
+    pub chat: ChatService,
+    /// Shows and deletes sessions.
+    pub sessions: SessionService,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Fresh names.
+    pub ids: Arc<dyn IdSource>,
+    /// For `/readyz`.
+    pub readiness: Arc<dyn Readiness>,
+}
+
+/// The routes' shared state. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    shared: Arc<(AppPorts, HttpSettings)>,
+}
+
+impl App {
+    /// The state of a host.
+    pub fn new(ports: AppPorts, settings: HttpSettings) -> Self {
+        Self { shared: Arc::new((ports, settings)) }
+    }
+
+    pub(crate) fn ports(&self) -> &AppPorts {
+        &self.shared.0
+    }
+
+    pub(crate) fn settings(&self) -> &HttpSettings {
+        &self.shared.1
+    }
+}

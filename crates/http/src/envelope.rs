@@ -1,0 +1,57 @@
+//! The JSON around every answer.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::error::{ApiError, ErrorCode};
+use crate::request_info::{Face, RequestInfo};
+
+/// `{ "ok": true, "data": …, "traceId": … }`
+#[derive(Serialize)]
+pub(crate) struct Envelope<'a, T> {
+    ok: bool,
+    data: T,
+    #[serde(rename = "traceId")]
+    trace: &'a str,
+}
+
+/// A whole answer of the platform's own routes.
+pub(crate) fn success<T: Serialize>(info: &RequestInfo, data: T) -> Response {
+    json_response(StatusCode::OK, &Envelope { ok: true, data, trace: info.trace.as_str() })
+}
+
+/// Any JSON.
+pub(crate) fn json_response<T: Serialize>(status: StatusCode, body: &T) -> Response {
+    let bytes = serde_json::to_vec(body).expect("wire types have text keys only, so they are JSON");
+    (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response()
+}
+
+/// An error in the shape that the route's clients expect.
+pub(crate) fn error_response(info: &RequestInfo, error: &ApiError) -> Response {
+    let mut response = json_response(error.code.status(), &error_body(info, error));
+    if error.code == ErrorCode::Unauthorized {
+        let challenge = HeaderValue::from_static("Bearer realm=\"crispy-enigma\"");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+pub(crate) fn error_body(info: &RequestInfo, error: &ApiError) -> Value {
+    match info.face {
+        Face::Native => {
+            let mut body = json!({ "code": error.code.as_str(), "message": error.message });
+            if let Some(details) = &error.details {
+                body["details"] = Value::clone(details);
+            }
+            json!({ "ok": false, "error": body, "traceId": info.trace.as_str() })
+        }
+        Face::OpenAi => json!({ "error": {
+            "message": error.message,
+            "type": error.code.openai_type(),
+            "param": error.param,
+            "code": error.code.as_str(),
+        } }),
+    }
+}

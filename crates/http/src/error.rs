@@ -1,0 +1,307 @@
+//! Every error that a client can see: code, status, message, and the one place where outcomes of the core become codes.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use axum::response::{IntoResponse, Response};
+use enigma_core::admission::AdmissionError;
+use enigma_core::chat::{ChatError, ChatRejected, SessionError, StreamFailure};
+use enigma_core::limit::RateStatus;
+use enigma_core::model::{GatewayError, ModelError};
+use enigma_core::tenant::{AccessError, ScopeRequired};
+use enigma_core::{PortError, Timestamp};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::validation::Issue;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:ident, $message:literal;)*) => {
+        /// The public codes of errors.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum ErrorCode {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl ErrorCode {
+            /// Every code, in the order of the contract's table.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The code on the wire.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// Its HTTP status.
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status,)* }
+            }
+
+            /// What clients are told when there is nothing more precise to say.
+            pub const fn message(self) -> &'static str {
+                match self { $(Self::$name => $message,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// Nothing names a tenant.
+    TenantRequired = "tenant_required", BAD_REQUEST, "Name a tenant by x-tenant-id, host or API key";
+    /// The body is not JSON.
+    InvalidJson = "invalid_json", BAD_REQUEST, "The body is not valid JSON";
+    /// A field is missing or wrong.
+    InvalidRequest = "invalid_request", BAD_REQUEST, "Invalid request";
+    /// Credentials are missing or wrong.
+    Unauthorized = "unauthorized", UNAUTHORIZED, "Credentials are missing or wrong";
+    /// The credentials are another tenant's.
+    TenantMismatch = "tenant_mismatch", FORBIDDEN, "The credentials do not belong to this tenant";
+    /// The credentials are not meant for this.
+    ScopeRequired = "scope_required", FORBIDDEN, "The credentials lack the scope for this";
+    /// The model is not on the allow-list.
+    ModelNotAllowed = "model_not_allowed", FORBIDDEN, "The model is not allowed for this tenant";
+    /// The feature is switched off.
+    FeatureDisabled = "feature_disabled", FORBIDDEN, "The feature is not enabled for this tenant";
+    /// No such tenant.
+    TenantUnknown = "tenant_unknown", NOT_FOUND, "No such tenant";
+    /// No such thing.
+    NotFound = "not_found", NOT_FOUND, "Not found";
+    /// The route exists, for other methods.
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The route does not answer this method";
+    /// The first request with this key still runs.
+    IdempotencyInProgress = "idempotency_in_progress", CONFLICT, "The first request with this Idempotency-Key still runs";
+    /// The body is too large.
+    PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "The body is too large";
+    /// The body is not of a type that is understood.
+    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "Send the body as application/json";
+    /// The key was used for something else.
+    IdempotencyMismatch = "idempotency_mismatch", UNPROCESSABLE_ENTITY, "The Idempotency-Key was used for another request";
+    /// Too many requests.
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Too many requests";
+    /// The token budget is used up.
+    BudgetExceeded = "budget_exceeded", TOO_MANY_REQUESTS, "The token budget is used up";
+    /// Too many answers under way.
+    TooManyStreams = "too_many_streams", TOO_MANY_REQUESTS, "Too many answers are under way";
+    /// A fault of ours.
+    Internal = "internal_error", INTERNAL_SERVER_ERROR, "Internal error";
+    /// The model failed.
+    AiError = "ai_error", BAD_GATEWAY, "AI provider unavailable";
+    /// Something we depend on cannot be reached, or is full.
+    Unavailable = "unavailable", SERVICE_UNAVAILABLE, "The service is temporarily unavailable";
+    /// The model took too long.
+    AiTimeout = "ai_timeout", GATEWAY_TIMEOUT, "The AI provider took too long";
+}
+
+impl ErrorCode {
+    /// The `type` of an error in OpenAI's shape.
+    pub(crate) const fn openai_type(self) -> &'static str {
+        match self {
+            Self::Unauthorized => "authentication_error",
+            Self::TenantMismatch | Self::ScopeRequired | Self::ModelNotAllowed | Self::FeatureDisabled => {
+                "permission_error"
+            }
+            Self::RateLimited | Self::TooManyStreams => "rate_limit_error",
+            Self::BudgetExceeded => "insufficient_quota",
+            Self::Internal | Self::AiError | Self::Unavailable | Self::AiTimeout => "server_error",
+            Self::TenantRequired
+            | Self::InvalidJson
+            | Self::InvalidRequest
+            | Self::TenantUnknown
+            | Self::NotFound
+            | Self::MethodNotAllowed
+            | Self::IdempotencyInProgress
+            | Self::PayloadTooLarge
+            | Self::UnsupportedMediaType
+            | Self::IdempotencyMismatch => "invalid_request_error",
+        }
+    }
+}
+
+/// When a refused request may be tried again; the edge, which knows the time, makes `Retry-After` of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Retry {
+    /// In a second.
+    Soon,
+    /// At this time.
+    At(Timestamp),
+}
+
+/// An error on its way to a client. The cause stays behind, for the log.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiError {
+    pub(crate) code: ErrorCode,
+    pub(crate) message: Cow<'static, str>,
+    pub(crate) details: Option<Box<Value>>,
+    pub(crate) param: Option<String>,
+    pub(crate) rate: Option<Box<RateStatus>>,
+    pub(crate) retry: Option<Retry>,
+    pub(crate) cause: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl ApiError {
+    pub(crate) fn new(code: ErrorCode) -> Self {
+        let message = Cow::Borrowed(code.message());
+        Self { code, message, details: None, param: None, rate: None, retry: None, cause: None }
+    }
+
+    pub(crate) fn invalid(issues: &[Issue]) -> Self {
+        let param = issues.first().map(Issue::path_text);
+        let message = match issues {
+            [only] if !only.path_text().is_empty() => {
+                format!("Invalid request: {} {}", only.path_text(), only.message).into()
+            }
+            _ => Cow::Borrowed(ErrorCode::InvalidRequest.message()),
+        };
+        Self {
+            message,
+            param,
+            details: Some(Box::new(json!({ "issues": issues }))),
+            ..Self::new(ErrorCode::InvalidRequest)
+        }
+    }
+
+    fn caused_by(mut self, cause: impl StdError + Send + Sync + 'static) -> Self {
+        self.cause = Some(Arc::new(cause));
+        self
+    }
+
+    fn retry_soon(self) -> Self {
+        Self { retry: Some(Retry::Soon), ..self }
+    }
+}
+
+impl From<ErrorCode> for ApiError {
+    fn from(code: ErrorCode) -> Self {
+        Self::new(code)
+    }
+}
+
+impl IntoResponse for ApiError {
+    /// The body is written at the edge, which knows the trace and the shape that the route's clients expect.
+    fn into_response(self) -> Response {
+        let mut response = self.code.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<PortError> for ApiError {
+    fn from(error: PortError) -> Self {
+        match error {
+            PortError::Unavailable { .. } | PortError::Timeout { .. } => Self::new(ErrorCode::Unavailable).retry_soon(),
+            PortError::Corrupt { .. } => Self::new(ErrorCode::Internal),
+        }
+        .caused_by(error)
+    }
+}
+
+impl From<AccessError> for ApiError {
+    fn from(error: AccessError) -> Self {
+        match error {
+            AccessError::TenantRequired => Self::new(ErrorCode::TenantRequired),
+            AccessError::TenantUnknown => Self::new(ErrorCode::TenantUnknown),
+            AccessError::Unauthorized => Self::new(ErrorCode::Unauthorized),
+            AccessError::TenantMismatch => Self::new(ErrorCode::TenantMismatch),
+            AccessError::Port(error) => error.into(),
+        }
+    }
+}
+
+impl From<ScopeRequired> for ApiError {
+    fn from(ScopeRequired(scope): ScopeRequired) -> Self {
+        Self { details: Some(Box::new(json!({ "scope": scope }))), ..Self::new(ErrorCode::ScopeRequired) }
+    }
+}
+
+impl From<SessionError> for ApiError {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::NotFound => Self::new(ErrorCode::NotFound),
+            SessionError::Busy => Self::new(ErrorCode::Unavailable).retry_soon().caused_by(error),
+            SessionError::Port(error) => error.into(),
+        }
+    }
+}
+
+impl From<ChatRejected> for ApiError {
+    fn from(rejected: ChatRejected) -> Self {
+        Self { rate: rejected.rate.map(Box::new), ..rejected.error.into() }
+    }
+}
+
+impl From<ChatError> for ApiError {
+    fn from(error: ChatError) -> Self {
+        match error {
+            ChatError::ModelNotAllowed(_) => Self::new(ErrorCode::ModelNotAllowed),
+            ChatError::Admission(error) => error.into(),
+            ChatError::Gateway(GatewayError::UnknownModel(_)) => {
+                let issue = Issue::new("modelId", "names a model that is not served here");
+                Self { param: Some("model".to_owned()), ..Self::invalid(&[issue]) }
+            }
+            ChatError::Gateway(GatewayError::Failed { ref source, .. }) => from_model(source).caused_by(error),
+            ChatError::Port(error) => error.into(),
+            ChatError::IdempotencyInProgress => Self::new(ErrorCode::IdempotencyInProgress).retry_soon(),
+            ChatError::IdempotencyMismatch => Self::new(ErrorCode::IdempotencyMismatch),
+            ChatError::SessionWithTools => Self::invalid(&[Issue::new(
+                "x-session-id",
+                "cannot be combined with tools: a session keeps plain text",
+            )]),
+            ChatError::TimedOut => Self::new(ErrorCode::AiTimeout).caused_by(error),
+            // Nobody reads the answer to a client that has gone.
+            ChatError::ClientGone | ChatError::ShuttingDown => Self::new(ErrorCode::Unavailable).retry_soon(),
+            ChatError::Died => Self::new(ErrorCode::Internal).caused_by(error),
+        }
+    }
+}
+
+impl From<AdmissionError> for ApiError {
+    fn from(error: AdmissionError) -> Self {
+        match error {
+            AdmissionError::RateLimited(rate) => {
+                let retry = Some(Retry::At(rate.reset_at));
+                Self { rate: Some(Box::new(rate)), retry, ..Self::new(ErrorCode::RateLimited) }
+            }
+            AdmissionError::TooManyStreams { full, rate } => {
+                let details = Some(Box::new(json!({ "limit": full.limit })));
+                Self { rate: Some(Box::new(rate)), details, ..Self::new(ErrorCode::TooManyStreams).retry_soon() }
+            }
+            AdmissionError::BudgetExceeded(exceeded) => {
+                let details = json!({ "period": exceeded.period, "resetsAt": exceeded.resets_at.to_rfc3339() });
+                let retry = Some(Retry::At(exceeded.resets_at));
+                Self { details: Some(Box::new(details)), retry, ..Self::new(ErrorCode::BudgetExceeded) }
+            }
+            AdmissionError::Port(error) => error.into(),
+        }
+    }
+}
+
+fn from_model(error: &ModelError) -> ApiError {
+    match error {
+        ModelError::Unavailable { .. }
+        | ModelError::RateLimited { .. }
+        | ModelError::Interrupted { .. }
+        | ModelError::Malformed { .. }
+        | ModelError::Rejected { .. }
+        | ModelError::Unauthorized { .. }
+        | ModelError::BreakerOpen => ApiError::new(ErrorCode::AiError),
+        ModelError::Busy => ApiError::new(ErrorCode::Unavailable).retry_soon(),
+        ModelError::Timeout(_) => ApiError::new(ErrorCode::AiTimeout),
+        ModelError::Unsupported { feature } => {
+            ApiError::invalid(&[Issue::new(feature, "is not supported by the model")])
+        }
+        ModelError::ContextLength { tokens, limit } => {
+            let message = format!("make {tokens} tokens and the model takes {limit}");
+            ApiError::invalid(&[Issue::new("messages", message)])
+        }
+    }
+}
+
+/// What a client is told when a reply breaks off.
+pub(crate) const fn stream_failure(failure: StreamFailure) -> ErrorCode {
+    match failure {
+        StreamFailure::Model => ErrorCode::AiError,
+        StreamFailure::TimedOut => ErrorCode::AiTimeout,
+        StreamFailure::ShutDown | StreamFailure::NotKept => ErrorCode::Unavailable,
+    }
+}

@@ -1,0 +1,5 @@
+//! The OpenAI-compatible face: the same tenants, limits and budgets, in the shapes that OpenAI's SDKs speak.
+
+pub(crate) mod completions;
+pub(crate) mod models;
+mod request;

@@ -1,0 +1,280 @@
+//! `POST /chat`
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use enigma_core::chat::{ChatCommand, ChatEvent, ChatReply};
+use enigma_core::idempotency::{Fingerprint, IdempotencyKey};
+use enigma_core::limit::Subject;
+use enigma_core::model::{ChatMessage, Role};
+use enigma_core::tenant::Scope;
+use enigma_core::{SessionId, TenantId};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::access::Access;
+use crate::app::App;
+use crate::body::read_json;
+use crate::collect::collect;
+use crate::envelope::{error_body, json_response};
+use crate::error::{ApiError, ErrorCode, stream_failure};
+use crate::event_stream::{Render, event_stream};
+use crate::rate_headers;
+use crate::request_info::RequestInfo;
+use crate::validation::{Fields, Issue, Issues};
+
+const ROUTE: &str = "/chat";
+
+/// `POST /chat`
+pub(crate) async fn send(
+    State(app): State<App>,
+    info: RequestInfo,
+    access: Access,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let answer = answer(&app, &info, &access, &headers, body).await;
+    with_windows(&app, &access, answer).await
+}
+
+async fn answer(
+    app: &App,
+    info: &RequestInfo,
+    access: &Access,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    access.require(Scope::Chat)?;
+    let (bytes, json) = read_json(headers, body, app.settings().max_body_bytes).await?;
+    let asked = parse(&json, app.settings().max_message_chars, access, headers, &bytes, info)?;
+    let reply = app.ports().chat.send(access.context.clone(), asked.command, &*access.background).await?;
+    let tenant = access.context.id();
+    if asked.stream {
+        Ok(stream(app, info, tenant, asked.session, reply))
+    } else {
+        whole(app, info, tenant, asked.session, reply).await
+    }
+}
+
+struct Asked {
+    command: ChatCommand,
+    session: SessionId,
+    stream: bool,
+}
+
+fn parse(
+    json: &Value,
+    max_message_chars: usize,
+    access: &Access,
+    headers: &HeaderMap,
+    bytes: &[u8],
+    info: &RequestInfo,
+) -> Result<Asked, ApiError> {
+    let mut issues = Issues::default();
+    let Some(fields) = Fields::of_body(json, &mut issues) else {
+        issues.check()?;
+        return Err(ErrorCode::InvalidRequest.into());
+    };
+    let session = fields.parsed("sessionId", &mut issues);
+    let session = fields.required("sessionId", session, &mut issues);
+    let message = fields.text_within("message", 1, max_message_chars, &mut issues);
+    let message = fields.required("message", message, &mut issues);
+    let stream = fields.boolean("stream", &mut issues).unwrap_or(true);
+    let model = fields.parsed("modelId", &mut issues);
+    let user = fields.parsed("userId", &mut issues);
+    let tool = fields.text("tool_name", &mut issues);
+    fields.object("tool_params", &mut issues);
+    let caller = access.caller(user, &mut issues);
+    let idempotency = idempotency(headers, &caller.subject, ROUTE, &[bytes], &mut issues);
+    issues.check()?;
+    if tool.is_some() {
+        return Err(ErrorCode::FeatureDisabled.into());
+    }
+    let (Some(session), Some(message)) = (session, message) else { return Err(ErrorCode::InvalidRequest.into()) };
+    let messages = vec![ChatMessage::text(Role::User, message)];
+    let command = ChatCommand {
+        traceparent: info.traceparent.clone(),
+        route: ROUTE,
+        session: Some(session),
+        model,
+        idempotency,
+        ..ChatCommand::new(info.request, info.trace.clone(), caller, messages)
+    };
+    Ok(Asked { command, session, stream })
+}
+
+/// The idempotency key of a request, and the fingerprint of what it asks.
+pub(crate) fn idempotency(
+    headers: &HeaderMap,
+    caller: &Subject,
+    route: &str,
+    asked: &[&[u8]],
+    issues: &mut Issues,
+) -> Option<(IdempotencyKey, Fingerprint)> {
+    let value = headers.get("idempotency-key")?;
+    let key = value.to_str().ok().and_then(|text| IdempotencyKey::new(caller, route, text));
+    if key.is_none() {
+        issues.add(Issue::new("Idempotency-Key", "must be 1 to 255 printable ASCII characters"));
+    }
+    Some((key?, Fingerprint::of(asked)))
+}
+
+/// A limited route tells the state of its windows with every answer, refusals included.
+pub(crate) async fn with_windows(
+    app: &App,
+    access: &Access,
+    answer: Result<Response, ApiError>,
+) -> Result<Response, ApiError> {
+    let mut error = match answer {
+        Ok(response) => return Ok(response),
+        Err(error) => error,
+    };
+    if error.rate.is_none() {
+        let (admission, now) = (app.ports().chat.admission(), app.ports().clock.now());
+        error.rate = admission.peek(&access.context, &access.caller_without_body(), now).await.ok().map(Box::new);
+    }
+    Err(error)
+}
+
+/// The headers that a reply has, whatever its form.
+pub(crate) fn reply_headers(app: &App, tenant: &TenantId, reply: &ChatReply) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let text = |text: &str| HeaderValue::from_str(text).expect("ids are visible ASCII");
+    headers.insert("x-tenant-id", text(tenant.as_str()));
+    headers.insert("x-model-id", text(reply.model.as_str()));
+    headers.insert("x-tokens-in", reply.tokens_in.into());
+    if reply.replayed {
+        headers.insert("idempotency-replayed", HeaderValue::from_static("true"));
+    }
+    rate_headers::write(&mut headers, &reply.rate, app.ports().clock.now());
+    headers
+}
+
+async fn whole(
+    app: &App,
+    info: &RequestInfo,
+    tenant: &TenantId,
+    session: SessionId,
+    reply: ChatReply,
+) -> Result<Response, ApiError> {
+    let mut headers = reply_headers(app, tenant, &reply);
+    let rate = reply.rate;
+    let answer = collect(reply.events).await.map_err(|error| ApiError { rate: Some(Box::new(rate)), ..error })?;
+    let usage = WireUsage::from(&answer.done);
+    for (name, value) in [
+        ("x-tokens-in", u64::from(usage.tokens_in)),
+        ("x-tokens-out", u64::from(usage.tokens_out)),
+        ("x-tokens-total", usage.total_tokens),
+        ("x-ai-latency-ms", usage.latency_ms),
+    ] {
+        headers.insert(HeaderName::from_static(name), value.into());
+    }
+    let mut response = json_response(
+        http::StatusCode::OK,
+        &json!({
+            "ok": true,
+            "data": { "status": "accepted", "sessionId": session, "stream": false, "message": answer.content },
+            "usage": usage,
+            "traceId": info.trace.as_str(),
+        }),
+    );
+    response.headers_mut().extend(headers);
+    Ok(response)
+}
+
+fn stream(app: &App, info: &RequestInfo, tenant: &TenantId, session: SessionId, reply: ChatReply) -> Response {
+    let headers = reply_headers(app, tenant, &reply);
+    let render = ChatRender { session: session.to_string(), tenant: tenant.to_string(), info: info.clone(), number: 0 };
+    event_stream(reply.events, render, &app.ports().clock, app.settings().keep_alive, headers)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireUsage {
+    model_id: String,
+    tokens_in: u32,
+    tokens_out: u32,
+    total_tokens: u64,
+    latency_ms: u64,
+}
+
+impl From<&enigma_core::chat::ChatDone> for WireUsage {
+    fn from(done: &enigma_core::chat::ChatDone) -> Self {
+        Self {
+            model_id: done.model.to_string(),
+            tokens_in: done.tokens_in,
+            tokens_out: done.tokens_out,
+            total_tokens: u64::from(done.tokens_in) + u64::from(done.tokens_out),
+            latency_ms: u64::try_from(done.latency.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireChunk<'a> {
+    session_id: &'a str,
+    role: &'static str,
+    content: &'a str,
+    tenant_id: &'a str,
+    trace_id: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireDone {
+    done: bool,
+    usage: WireUsage,
+    finish_reason: &'static str,
+}
+
+struct ChatRender {
+    session: String,
+    tenant: String,
+    info: RequestInfo,
+    number: u64,
+}
+
+impl ChatRender {
+    fn event<T: Serialize>(out: &mut String, head: &str, data: &T) {
+        out.push_str(head);
+        out.push_str("data: ");
+        out.push_str(&serde_json::to_string(data).expect("wire types have text keys only, so they are JSON"));
+        out.push_str("\n\n");
+    }
+}
+
+impl Render for ChatRender {
+    fn render(&mut self, event: ChatEvent, out: &mut String) {
+        match event {
+            ChatEvent::Content(content) => {
+                self.number += 1;
+                let chunk = WireChunk {
+                    session_id: &self.session,
+                    role: "assistant",
+                    content: &content,
+                    tenant_id: &self.tenant,
+                    trace_id: self.info.trace.as_str(),
+                };
+                Self::event(out, &format!("id: {}\n", self.number), &chunk);
+            }
+            // This route shows the answer only.
+            ChatEvent::Reasoning(_) | ChatEvent::ToolCall(_) => {}
+            ChatEvent::Failed(failure) => {
+                let body = error_body(&self.info, &stream_failure(failure).into());
+                let (code, message) = (&body["error"]["code"], &body["error"]["message"]);
+                Self::event(
+                    out,
+                    "event: error\n",
+                    &json!({ "code": code, "message": message, "traceId": self.info.trace }),
+                );
+            }
+            ChatEvent::Done(done) => {
+                let finish_reason = done.finish_reason.map_or("error", enigma_core::model::FinishReason::as_str);
+                let done = WireDone { done: true, usage: WireUsage::from(&done), finish_reason };
+                Self::event(out, "event: done\n", &done);
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! What is said to a provider and what its refusals mean. Pure: no I/O, no clock, any target.
+
+mod base_url;
+mod body;
+mod endpoint;
+mod failure;
+mod headers;
+mod retry_after;
+
+pub use endpoint::{AnswerForm, Dialect, Endpoint, EndpointOptions, InvalidEndpoint, TokenLimitField};

@@ -1,0 +1,63 @@
+//! How long a provider asks us to wait.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::{DATE, RETRY_AFTER};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
+
+/// Reads `retry-after-ms`, which OpenAI sends, or else `Retry-After` in either of its forms (RFC 9110, section 10.2.3).
+///
+/// A date is compared with the `Date` of the same response, so that no clock is needed and the provider's may be wrong.
+pub(super) fn read(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    if let Some(millis) = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()) {
+        return Duration::try_from_secs_f64(millis / 1000.0).ok();
+    }
+    let asked = text(RETRY_AFTER.as_str())?;
+    if let Ok(seconds) = asked.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let until = http_date(asked)?;
+    let now = http_date(text(DATE.as_str())?)?;
+    Some(Duration::try_from(until - now).unwrap_or_default())
+}
+
+fn http_date(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc2822).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_from(headers: &[(&'static str, &str)]) -> Option<Duration> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, value.parse().unwrap());
+        }
+        read(&map)
+    }
+
+    #[test]
+    fn seconds_milliseconds_and_dates_are_understood() {
+        let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        for (headers, millis) in [
+            (vec![("retry-after", " 7 ")], 7_000),
+            (vec![("retry-after", "1.5")], 1_500),
+            (vec![("retry-after", "7"), ("retry-after-ms", "250")], 250),
+            (vec![("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT"), date], 30_000),
+            (vec![("retry-after", "Sun, 06 Nov 1994 08:49:07 GMT"), date], 0),
+        ] {
+            assert_eq!(read_from(&headers), Some(Duration::from_millis(millis)), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_no_time() {
+        for value in ["", "soon", "-1", "NaN", "inf", "1e300", "Sun, 06 Nov 1994 08:50:07 GMT"] {
+            assert_eq!(read_from(&[("retry-after", value)]), None, "{value}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What has to be done from time to time.
+
+use std::time::Duration;
+
+use enigma_core::ports::SessionStore;
+use enigma_core::session::Retention;
+use enigma_core::{PortError, TenantId, Timestamp};
+use rusqlite::Connection;
+
+use crate::database::Database;
+use crate::error::StoreError;
+use crate::idempotency_store::SqliteIdempotencyStore;
+use crate::session_index::SqliteSessionIndex;
+use crate::session_store::SqliteSessionStore;
+use crate::telemetry::SqliteTelemetry;
+
+const PORT: &str = "database";
+
+/// Rows that one job removes, so that other writers wait no longer than that takes.
+const ROWS_AT_ONCE: u32 = 1_000;
+
+/// Free pages that one job gives back.
+const PAGES_AT_ONCE: u32 = 1_000;
+
+/// Removes what has had its time, and gives its room back. The app calls it from time to time; it has no clock and no timer.
+#[derive(Debug, Clone)]
+pub struct SqliteMaintenance {
+    database: Database,
+    usage_days: u32,
+    sessions: SqliteSessionStore,
+    index: SqliteSessionIndex,
+    idempotency: SqliteIdempotencyStore,
+    telemetry: SqliteTelemetry,
+}
+
+/// What a sweep has removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// Messages.
+    pub messages: u64,
+    /// Entries of the list of sessions, of sessions whose messages have all gone.
+    pub listed_sessions: u64,
+    /// Idempotency keys with their answers.
+    pub idempotency_keys: u64,
+    /// Usage records.
+    pub usage_records: u64,
+}
+
+impl SqliteMaintenance {
+    /// Keeps usage records for `usage_days` days.
+    pub fn new(database: Database, usage_days: u32) -> Self {
+        Self {
+            sessions: SqliteSessionStore::new(database.clone()),
+            index: SqliteSessionIndex::new(database.clone()),
+            idempotency: SqliteIdempotencyStore::new(database.clone()),
+            telemetry: SqliteTelemetry::new(database.clone()),
+            database,
+            usage_days,
+        }
+    }
+
+    /// Removes what of `tenant` has had its time, in small steps between which others write.
+    ///
+    /// # Errors
+    /// [`PortError`]; what was removed until then stays removed.
+    pub async fn sweep(&self, tenant: &TenantId, retention: &Retention, now: Timestamp) -> Result<Swept, PortError> {
+        let sessions_since = retention.cutoff(now);
+        let usage_since = now.saturating_sub(Duration::from_secs(u64::from(self.usage_days) * 86_400));
+        Ok(Swept {
+            messages: self.sessions.sweep(tenant, retention, now).await?,
+            listed_sessions: until_done(|| self.index.remove_old(tenant, sessions_since, ROWS_AT_ONCE)).await?,
+            idempotency_keys: until_done(|| self.idempotency.remove_expired(tenant, now, ROWS_AT_ONCE)).await?,
+            usage_records: until_done(|| self.telemetry.remove_old(tenant, usage_since, ROWS_AT_ONCE)).await?,
+        })
+    }
+
+    /// Gives free pages back to the file system and cuts the log to nothing. What was deleted is then in no file of the
+    /// database any more. To be called after the sweeps.
+    ///
+    /// # Errors
+    /// [`PortError`]; nothing is lost, and a later call may succeed.
+    pub async fn compact(&self) -> Result<(), PortError> {
+        self.shrink().await.map_err(|error| error.into_port(PORT))
+    }
+
+    async fn shrink(&self) -> Result<(), StoreError> {
+        while self.database.write(|work| vacuum(work.connection)).await? {}
+        self.database.checkpoint().await
+    }
+}
+
+/// Repeats a removal until it finds less than it may take at once; tells how many rows went in all.
+async fn until_done<F>(remove: impl Fn() -> F) -> Result<u64, PortError>
+where
+    F: Future<Output = Result<u64, PortError>>,
+{
+    let mut total = 0;
+    loop {
+        let removed = remove().await?;
+        total += removed;
+        if removed < u64::from(ROWS_AT_ONCE) {
+            return Ok(total);
+        }
+    }
+}
+
+/// Gives some free pages back; whether there are more.
+fn vacuum(connection: &Connection) -> Result<bool, StoreError> {
+    let free = || connection.pragma_query_value(None, "freelist_count", |row| row.get::<_, u32>(0));
+    let before = free()?;
+    // Each step gives one page back.
+    let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({PAGES_AT_ONCE})"))?;
+    let mut steps = statement.query([])?;
+    while steps.next()?.is_some() {}
+    drop(steps);
+    let after = free()?;
+    Ok(after > 0 && after < before)
+}

@@ -1,0 +1,222 @@
+//! The one thread that writes. Jobs that wait together share a transaction.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::error::StoreError;
+use crate::file_lock::FileLock;
+use crate::ledgers::Ledgers;
+
+/// What a job works with.
+pub(crate) struct Work<'a> {
+    pub(crate) connection: &'a Connection,
+    pub(crate) ledgers: &'a mut Ledgers,
+}
+
+/// What the writer is told.
+pub(crate) enum Message {
+    /// Do this, and answer when it is committed.
+    Job(Box<dyn Job>),
+    /// Move what was committed from the log into the database, and cut the log to nothing.
+    Checkpoint(oneshot::Sender<Result<(), StoreError>>),
+    /// Do what has come before this, and stop.
+    Close,
+}
+
+/// A piece of work that is written whole or not at all.
+pub(crate) trait Job: Send {
+    /// Does the work, and keeps the answer; whether it succeeded.
+    fn run(&mut self, work: &mut Work<'_>) -> bool;
+
+    /// Gives the answer, now that it is known whether the transaction was committed.
+    fn answer(self: Box<Self>, committed: Result<(), &Arc<rusqlite::Error>>);
+}
+
+/// A job made of a function.
+pub(crate) struct Task<T, F> {
+    function: Option<F>,
+    outcome: Result<T, StoreError>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Task<T, F>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Work<'_>) -> Result<T, StoreError> + Send + 'static,
+{
+    pub(crate) fn message(function: F) -> (Message, oneshot::Receiver<Result<T, StoreError>>) {
+        let (reply, answer) = oneshot::channel();
+        let task = Self { function: Some(function), outcome: Err(StoreError::Closed), reply };
+        (Message::Job(Box::new(task)), answer)
+    }
+}
+
+impl<T, F> Job for Task<T, F>
+where
+    T: Send,
+    F: FnOnce(&mut Work<'_>) -> Result<T, StoreError> + Send,
+{
+    fn run(&mut self, work: &mut Work<'_>) -> bool {
+        if let Some(function) = self.function.take() {
+            // Whatever a panic left half done is rolled back with the savepoint, and the ledgers it touched are dropped.
+            self.outcome = catch_unwind(AssertUnwindSafe(|| function(work))).unwrap_or(Err(StoreError::Panicked));
+        }
+        self.outcome.is_ok()
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), &Arc<rusqlite::Error>>) {
+        let outcome = match committed {
+            Ok(()) => self.outcome,
+            Err(error) => Err(StoreError::Transaction(Arc::clone(error))),
+        };
+        // Who has gone away needs no answer: the work is done all the same.
+        drop(self.reply.send(outcome));
+    }
+}
+
+/// What the writer has done since the database was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) jobs: AtomicU64,
+    pub(crate) failed_jobs: AtomicU64,
+    pub(crate) commits: AtomicU64,
+    pub(crate) failed_commits: AtomicU64,
+    pub(crate) largest_group: AtomicU64,
+}
+
+fn add(counter: &AtomicU64, number: usize) {
+    counter.fetch_add(number as u64, Ordering::Relaxed);
+}
+
+/// The state of the thread.
+pub(crate) struct Writer {
+    pub(crate) connection: Connection,
+    pub(crate) ledgers: Ledgers,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) group_size: usize,
+    pub(crate) messages: mpsc::Receiver<Message>,
+    /// Freed after the connection is closed.
+    pub(crate) lock: FileLock,
+    /// Becomes true when all is over and the file is free.
+    pub(crate) closed: watch::Sender<bool>,
+}
+
+impl Writer {
+    /// Works until it is told to stop, or until nobody is left who could ask for anything.
+    pub(crate) fn run(mut self) {
+        let mut inbox = Vec::with_capacity(self.group_size);
+        let mut group = Vec::with_capacity(self.group_size);
+        let mut is_closing = false;
+        while !is_closing && self.messages.blocking_recv_many(&mut inbox, self.group_size) > 0 {
+            for message in inbox.drain(..) {
+                is_closing |= self.take(message, &mut group);
+            }
+            self.commit(&mut group);
+        }
+        self.messages.close();
+        // Only what has been sent already. Who waits for room and is not running would be waited for in vain.
+        while let Ok(message) = self.messages.try_recv() {
+            self.take(message, &mut group);
+            if group.len() >= self.group_size {
+                self.commit(&mut group);
+            }
+        }
+        self.commit(&mut group);
+        self.finish();
+    }
+
+    /// Puts a job into the group, or does what else is asked for; whether that is to stop.
+    fn take(&mut self, message: Message, group: &mut Vec<Box<dyn Job>>) -> bool {
+        match message {
+            Message::Job(job) => group.push(job),
+            Message::Checkpoint(reply) => {
+                self.commit(group);
+                drop(reply.send(checkpoint(&self.connection).map_err(StoreError::from)));
+            }
+            Message::Close => return true,
+        }
+        false
+    }
+
+    /// Does the jobs of a group in one transaction, and answers them when it has ended.
+    fn commit(&mut self, group: &mut Vec<Box<dyn Job>>) {
+        if group.is_empty() {
+            return;
+        }
+        let jobs = group.len();
+        let committed = self.transact(group).map_err(Arc::new);
+        match &committed {
+            Ok(()) => {
+                self.ledgers.group_done();
+                add(&self.counters.commits, 1);
+            }
+            Err(error) => {
+                self.roll_back();
+                self.ledgers.group_undone();
+                add(&self.counters.failed_commits, 1);
+                tracing::error!(%error, jobs, "a transaction failed");
+            }
+        }
+        add(&self.counters.jobs, jobs);
+        self.counters.largest_group.fetch_max(jobs as u64, Ordering::Relaxed);
+        for job in group.drain(..) {
+            job.answer(committed.as_ref().map(|()| ()));
+        }
+    }
+
+    fn transact(&mut self, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+        execute(&self.connection, "BEGIN IMMEDIATE")?;
+        for job in group {
+            execute(&self.connection, "SAVEPOINT job")?;
+            let mut work = Work { connection: &self.connection, ledgers: &mut self.ledgers };
+            if job.run(&mut work) {
+                self.ledgers.job_done();
+            } else {
+                add(&self.counters.failed_jobs, 1);
+                self.ledgers.job_undone();
+                // Fails when the trouble was such that SQLite has rolled the whole transaction back by itself.
+                execute(&self.connection, "ROLLBACK TO job")?;
+            }
+            execute(&self.connection, "RELEASE job")?;
+        }
+        execute(&self.connection, "COMMIT")
+    }
+
+    fn roll_back(&self) {
+        if !self.connection.is_autocommit()
+            && let Err(error) = execute(&self.connection, "ROLLBACK")
+        {
+            tracing::error!(%error, "a transaction could not be rolled back");
+        }
+    }
+
+    fn finish(self) {
+        if let Err(error) = checkpoint(&self.connection) {
+            // Nothing is lost: the log stays, and is read when the database is opened again.
+            tracing::warn!(%error, "the last checkpoint failed");
+        }
+        if let Err((_, error)) = self.connection.close() {
+            tracing::warn!(%error, "the database was not closed cleanly");
+        }
+        drop(self.lock);
+        self.closed.send_replace(true);
+    }
+}
+
+fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(drop)
+}
+
+/// Moves the whole log into the database. With secure deletion, what was deleted is then in neither.
+fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+    let busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    if busy {
+        Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None))
+    } else {
+        Ok(())
+    }
+}
