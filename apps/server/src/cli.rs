@@ -30,6 +30,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Default)]
 pub(crate) struct Flags(pub(crate) Vec<(&'static Setting, String)>);
 
+impl Flags {
+    /// Whether the setting of `key` was given.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.0.iter().any(|(setting, _)| setting.key == key)
+    }
+}
+
 impl FromArgMatches for Flags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let given = |setting: &'static Setting| Some((setting, matches.get_one::<String>(setting.flag)?.clone()));
@@ -82,7 +89,8 @@ mod tests {
         Cli::command().debug_assert();
         let help = Cli::command().term_width(10_000).render_long_help().to_string();
         for setting in SETTINGS {
-            for part in [&format!("--{} ", setting.flag), setting.env, setting.meaning, setting.default.unwrap_or("")] {
+            let default = setting.default.filter(|text| *text != "[]").unwrap_or("");
+            for part in [&format!("--{} ", setting.flag), setting.env, setting.meaning, default] {
                 assert!(help.contains(part), "{part} is not explained in {help}");
             }
         }

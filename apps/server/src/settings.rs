@@ -86,7 +86,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("server.max_connections", "server-max-connections", "ENIGMA_SERVER_MAX_CONNECTIONS", Number, Some("4096"),
         "Connections at a time. Further ones wait in the system's backlog"),
     setting("server.header_read_timeout_seconds", "server-header-read-timeout-seconds", "ENIGMA_SERVER_HEADER_READ_TIMEOUT_SECONDS", Number, Some("10"),
-        "How long a connection may take to send the head of its next request, and so also how long it may stay idle"),
+        "How long a connection may take to send the head of a request, from its first byte, or from connecting"),
+    setting("server.idle_timeout_seconds", "server-idle-timeout-seconds", "ENIGMA_SERVER_IDLE_TIMEOUT_SECONDS", Number, Some("75"),
+        "How long a connection may be idle between two requests. It should be longer than a proxy in front keeps its connections"),
     setting("server.body_read_timeout_seconds", "server-body-read-timeout-seconds", "ENIGMA_SERVER_BODY_READ_TIMEOUT_SECONDS", Number, Some("30"),
         "How long a request may take to send its body"),
 
@@ -156,8 +158,14 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// Variables that have had their names for longer than this server.
-    const OLD_NAMES: [&str; 6] =
-        ["ENVIRONMENT", "MODEL_ID", "FALLBACK_MODEL_ID", "MAX_MESSAGE_COUNT", "MAX_MESSAGE_LENGTH", "MAX_REQUEST_BODY_SIZE"];
+    const OLD_NAMES: [&str; 6] = [
+        "ENVIRONMENT",
+        "MODEL_ID",
+        "FALLBACK_MODEL_ID",
+        "MAX_MESSAGE_COUNT",
+        "MAX_MESSAGE_LENGTH",
+        "MAX_REQUEST_BODY_SIZE",
+    ];
 
     #[test]
     fn a_flag_and_a_variable_are_called_as_their_key() {

@@ -68,7 +68,9 @@ pub async fn the_first_one_goes_on_and_the_others_wait(store: &dyn IdempotencySt
 
 /// Byte for byte, as often as it is asked for.
 pub async fn a_repeat_gets_the_answer_of_the_first(store: &dyn IdempotencyStore) {
-    for (number, answer) in ["{\"text\":\"Grüße, 世界 🦀\"}", "", "nul \0 and 'quotes'", &"long ".repeat(20_000)].iter().enumerate() {
+    for (number, answer) in
+        ["{\"text\":\"Grüße, 世界 🦀\"}", "", "nul \0 and 'quotes'", &"long ".repeat(20_000)].iter().enumerate()
+    {
         let key = key(&format!("k{number}"));
         assert_eq!(begin(store, &key, "hi", 1, NOON).await, Begin::First);
         finish(store, &key, 1, answer, after(60_000)).await;
@@ -201,7 +203,10 @@ pub async fn decides_as_the_entry_says(store: &dyn IdempotencyStore) {
                     let expected = decide(model.get(&which), &asked(what), at);
                     if expected == Begin::First {
                         let fingerprint = asked(what);
-                        model.insert(which, IdempotencyEntry { fingerprint, holder, answer: None, expires_at: lease_until });
+                        model.insert(
+                            which,
+                            IdempotencyEntry { fingerprint, holder, answer: None, expires_at: lease_until },
+                        );
                     }
                     let begun = store.begin(&tenant, key, &asked(what), holder, lease_until, at).await;
                     assert_eq!(begun.expect("the store answers"), expected);

@@ -183,7 +183,15 @@ pub async fn a_peek_takes_nothing(limiter: &dyn RateLimiter) {
 /// One user's calls do not count against another's; neither do those of a key or an address of the same name.
 pub async fn subjects_are_counted_apart(limiter: &dyn RateLimiter) {
     let policy = policy(1);
-    let names = [("user", "a"), ("key", "a"), ("address", "a"), ("user", "a:b"), ("user", ""), ("user", "b"), ("user", "tenant")];
+    let names = [
+        ("user", "a"),
+        ("key", "a"),
+        ("address", "a"),
+        ("user", "a:b"),
+        ("user", ""),
+        ("user", "b"),
+        ("user", "tenant"),
+    ];
     for (kind, name) in names {
         let subject = Subject::new(kind, name);
         assert!(acquire(limiter, &acme(), &[(&subject, &policy)], NOON).await.is_granted(), "{subject}");

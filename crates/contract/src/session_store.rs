@@ -29,6 +29,7 @@ macro_rules! session_store_cases {
         $run!(no_more_than_the_most_is_kept);
         $run!(nothing_older_than_its_days_is_returned);
         $run!(a_session_that_retention_has_ended_begins_anew);
+        $run!(what_is_too_old_when_it_comes_is_not_kept);
         $run!(what_retention_ended_does_not_come_back);
         $run!(a_deleted_session_is_gone_and_begins_anew);
         $run!(a_sweep_ends_what_nobody_touches_any_more);
@@ -255,6 +256,18 @@ pub async fn a_session_that_retention_has_ended_begins_anew(store: &dyn SessionS
     assert_eq!(history(store, &acme(), &session(1), 10, &one_day, later).await, Some(messages(2..4, later)));
 }
 
+/// A turn of nothing but such messages leaves no session behind.
+pub async fn what_is_too_old_when_it_comes_is_not_kept(store: &dyn SessionStore) {
+    let one_day = Retention { days: 1, ..MUCH };
+    let later = NOON.saturating_add(3 * DAY);
+    let nothing = append(store, &session(1), &alice_says(0..2, NOON), &one_day, later).await;
+    assert_eq!((nothing.message_count, nothing.token_count), (0, 0));
+    assert_eq!(page(store, &session(1), None, 10, later).await, None);
+    assert!(!store.delete(&acme(), &session(1)).await.expect("the store answers"));
+    let anew = append(store, &session(1), &turn(&user("bob"), 2..4, later), &one_day, later).await;
+    assert_eq!((anew.user, anew.message_count), (user("bob"), 2));
+}
+
 /// What an append or a sweep removed stays away under a milder retention, and when the clock steps back.
 pub async fn what_retention_ended_does_not_come_back(store: &dyn SessionStore) {
     let one_day = Retention { days: 1, ..MUCH };
@@ -356,7 +369,8 @@ pub async fn tenants_are_isolated(store: &dyn SessionStore) {
     assert!(!store.delete(&theirs, &session(1)).await.expect("the store answers"));
 
     let turn = turn(&user("mallory"), 0..3, after(1000));
-    let summary = store.append_turn(&theirs, &session(1), &turn, &MUCH, after(1000)).await.expect("the turn is appended");
+    let summary =
+        store.append_turn(&theirs, &session(1), &turn, &MUCH, after(1000)).await.expect("the turn is appended");
     assert_eq!((summary.user, summary.created_at, summary.message_count), (user("mallory"), after(1000), 3));
     assert_eq!(history(store, &ours, &session(1), 10, &MUCH, NOON).await, Some(messages(0..2, NOON)));
     assert_eq!(history(store, &theirs, &session(1), 10, &MUCH, NOON).await, Some(turn.messages.clone()));

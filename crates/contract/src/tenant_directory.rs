@@ -89,7 +89,9 @@ pub async fn nobody_is_found_by_what_nobody_claims(directory: &dyn TenantDirecto
     for id in ["initech", "acm", "acme-e", "acme-eu-2", "example"] {
         assert_eq!(found(directory, TenantClaim::Id(tenant(id))).await, None, "id {id}");
     }
-    for host in ["acme.example.com", "evil.acme.example", "cme.example", "acme.exampl", "globex", "%", "*", "ACME.EXAMPLE"] {
+    for host in
+        ["acme.example.com", "evil.acme.example", "cme.example", "acme.exampl", "globex", "%", "*", "ACME.EXAMPLE"]
+    {
         assert_eq!(found(directory, by_host(host)).await, None, "host {host}");
     }
     for key in ["", "abcd", "ab", "ABC", "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"] {
@@ -148,7 +150,8 @@ mod tests {
     #[test]
     fn the_tenants_files_hold_the_hashes_of_the_keys() {
         for (key, owner) in KEYS {
-            let owners: Vec<_> = tenants().into_iter().filter(|it| it.keys().iter().any(|k| k.hash == KeyHash::of(key))).collect();
+            let owners: Vec<_> =
+                tenants().into_iter().filter(|it| it.keys().iter().any(|k| k.hash == KeyHash::of(key))).collect();
             assert_eq!(owners.len(), 1);
             assert_eq!(owners[0].id().as_str(), owner);
         }

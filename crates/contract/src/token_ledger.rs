@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use enigma_core::Timestamp;
 use enigma_core::ledger::{BudgetExceeded, BudgetPeriod, Ledger, Settlement};
 use enigma_core::ports::{LedgerBalance, TokenLedger};
 use enigma_core::tenant::TokenBudget;
-use enigma_core::Timestamp;
 use futures_util::future::join_all;
 use proptest::prelude::*;
 

@@ -118,9 +118,7 @@ pub async fn who_stops_waiting_does_not_keep_the_others_waiting(queue: &dyn Turn
         drop(waiters.remove(place));
     }
     drop(first);
-    for waiter in waiters {
-        drop(waiter.await);
-    }
+    join_all(waiters.into_iter().map(|waiter| async { drop(waiter.await) })).await;
 }
 
 /// A waiter may go between the moment in which it is let in and the moment in which it would have noticed.

@@ -10,6 +10,9 @@ use crate::id::RequestId;
 use crate::tenant::TokenBudget;
 use crate::time::Timestamp;
 
+/// The most tokens that one request may set aside; far beyond any model, and far below where sums would overflow.
+pub const MAX_HOLD: u64 = 1 << 40;
+
 /// The stretch of time that a budget is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -146,7 +149,7 @@ impl Ledger {
         self.by_expiry.first().map(|(expiry, _)| *expiry)
     }
 
-    /// What happened to holds since this was last asked.
+    /// What happened to holds since this was last asked. An adapter asks after every call: what it does not take stays.
     pub fn take_changes(&mut self) -> Vec<HoldChange> {
         std::mem::take(&mut self.changes)
     }
@@ -155,7 +158,7 @@ impl Ledger {
     /// answer as it is.
     ///
     /// # Errors
-    /// [`BudgetExceeded`], and nothing is set aside.
+    /// [`BudgetExceeded`], and nothing is set aside. A request for more than [`MAX_HOLD`] never fits.
     pub fn reserve(
         &mut self,
         id: RequestId,
@@ -165,12 +168,11 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<(), BudgetExceeded> {
         self.expire(now);
-        self.turn_page(now);
         if self.holds.contains_key(&id) {
             return Ok(());
         }
         let lacks = |limit: Option<u64>, settled: u64, held: u64| {
-            limit.is_some_and(|limit| settled.saturating_add(held).saturating_add(tokens) > limit)
+            tokens > MAX_HOLD || limit.is_some_and(|limit| settled.saturating_add(held).saturating_add(tokens) > limit)
         };
         if lacks(budget.monthly, self.month.settled, self.held_this_month) {
             return Err(BudgetExceeded {
@@ -192,7 +194,6 @@ impl Ledger {
     /// covers it. `None` when the request has no hold (any more), and nothing is charged then.
     pub fn settle(&mut self, id: &RequestId, used: u64, budget: &TokenBudget, now: Timestamp) -> Option<Settlement> {
         self.expire(now);
-        self.turn_page(now);
         let hold = self.remove(id)?;
         Some(self.charge(&hold, used, budget))
     }
@@ -202,11 +203,11 @@ impl Ledger {
         self.remove(id).is_some()
     }
 
-    /// Charges the requests that have died all that they had set aside; tells how many they were.
+    /// Charges the requests that have died all that they had set aside, and opens the books of `now`; tells how many died.
     pub fn expire(&mut self, now: Timestamp) -> usize {
+        self.turn_page(now);
         let mut expired = 0;
         while let Some((_, id)) = self.by_expiry.first().copied().filter(|(expiry, _)| *expiry <= now) {
-            self.turn_page(now);
             if let Some(hold) = self.remove(&id) {
                 let unlimited = TokenBudget::default();
                 self.charge(&hold, hold.tokens, &unlimited);
@@ -226,9 +227,11 @@ impl Ledger {
         ] {
             // A request that outlived its period is charged to that period, whose books are closed.
             if account.start == start {
-                let room = limit.map_or(beyond, |limit| limit.saturating_sub(account.settled + kept + held));
+                let room = limit.map_or(beyond, |limit| {
+                    limit.saturating_sub(account.settled.saturating_add(kept).saturating_add(held))
+                });
                 let more = beyond.min(room);
-                account.settled = account.settled.saturating_add(kept + more);
+                account.settled = account.settled.saturating_add(kept).saturating_add(more);
                 account.overrun = account.overrun.saturating_add(beyond - more);
                 overrun = overrun.max(beyond - more);
             }
@@ -249,15 +252,15 @@ impl Ledger {
     }
 
     fn sum(&self, counts: impl Fn(&Hold) -> bool) -> u64 {
-        self.holds.values().filter(|hold| counts(hold)).map(|hold| hold.tokens).sum()
+        self.holds.values().filter(|hold| counts(hold)).fold(0, |sum, hold| sum.saturating_add(hold.tokens))
     }
 
     fn insert(&mut self, id: RequestId, hold: Hold) {
         if hold.day == self.day.start {
-            self.held_today += hold.tokens;
+            self.held_today = self.held_today.saturating_add(hold.tokens);
         }
         if hold.month == self.month.start {
-            self.held_this_month += hold.tokens;
+            self.held_this_month = self.held_this_month.saturating_add(hold.tokens);
         }
         self.by_expiry.insert((hold.expires_at, id));
         self.holds.insert(id, hold);
@@ -267,10 +270,10 @@ impl Ledger {
         let hold = self.holds.remove(id)?;
         self.by_expiry.remove(&(hold.expires_at, *id));
         if hold.day == self.day.start {
-            self.held_today -= hold.tokens;
+            self.held_today = self.held_today.saturating_sub(hold.tokens);
         }
         if hold.month == self.month.start {
-            self.held_this_month -= hold.tokens;
+            self.held_this_month = self.held_this_month.saturating_sub(hold.tokens);
         }
         self.changes.push(HoldChange::Ended(*id));
         Some(hold)

@@ -4,4 +4,6 @@ mod lease;
 mod window;
 
 pub use lease::{LeaseSet, StreamsFull};
-pub use window::{Decision, LimitCheck, RateStatus, SlidingWindow, Subject, Window, WindowPolicy, acquire_all};
+pub use window::{
+    Decision, LimitCheck, RateStatus, SlidingWindow, Subject, Window, WindowPolicy, acquire_all, peek_all,
+};

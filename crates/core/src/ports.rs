@@ -101,7 +101,7 @@ pub trait TokenVerifier: Send + Sync {
 /// - Atomic: concurrent calls never together take more than a window holds.
 /// - All or none: a call that is denied by one check leaves every window unchanged.
 /// - Memory for a subject is bounded by its limit, and idle subjects are forgotten.
-/// - The same subject of two tenants is two subjects.
+/// - The same subject of two tenants is two subjects; no call names one subject twice.
 #[async_trait]
 pub trait RateLimiter: Send + Sync {
     /// Takes a slot of every check, or of none.
@@ -217,7 +217,7 @@ pub trait TokenLedger: Send + Sync {
 /// - A turn is appended whole or not at all, after every turn that was appended before it.
 /// - An append that a durable adapter has acknowledged survives the death of the process.
 /// - What retention ends is never returned, and is removed for good.
-/// - What is deleted is gone; a session of the same id begins anew.
+/// - What is deleted is gone; a session of the same id begins anew. So does one of which retention has left nothing.
 #[async_trait]
 pub trait SessionStore: Send + Sync {
     /// Appends a turn, drops what `retention` ends, and tells what the session then is.
@@ -260,7 +260,7 @@ pub trait SessionStore: Send + Sync {
         now: Timestamp,
     ) -> Result<Option<HistoryPage>, PortError>;
 
-    /// Deletes a session; whether there was one.
+    /// Deletes a session; whether there was one. Of one that has expired, and is not removed yet, either may be said.
     ///
     /// # Errors
     /// [`PortError`].
@@ -287,7 +287,8 @@ pub trait SessionIndex: Send + Sync {
     /// [`PortError`]; the session is then not listed until its next turn.
     async fn record(&self, tenant: &TenantId, summary: &SessionSummary) -> Result<(), PortError>;
 
-    /// The sessions that `user` began, or everybody's, changed since `since`, from `after` on.
+    /// The sessions that `user` began, or everybody's, changed since `since`: those that come after `after`, which is the
+    /// `next` of the page before.
     ///
     /// # Errors
     /// [`PortError`].

@@ -1,11 +1,10 @@
 //! Sliding windows in memory.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use enigma_core::limit::{Decision, LimitCheck, RateStatus, SlidingWindow, Subject, WindowPolicy, acquire_all};
+use enigma_core::limit::{Decision, LimitCheck, RateStatus, SlidingWindow, Subject, acquire_all, peek_all};
 use enigma_core::ports::RateLimiter;
 use enigma_core::{PortError, TenantId, Timestamp};
 
@@ -41,49 +40,150 @@ struct Subjects {
 
 impl Subjects {
     fn acquire(&mut self, checks: &[LimitCheck<'_>], now: Timestamp) -> Result<Decision, &'static str> {
-        let twice = |(place, check): (usize, &LimitCheck<'_>)| checks[..place].iter().any(|it| it.subject == check.subject);
-        if checks.iter().enumerate().any(twice) {
+        let is_repeated =
+            |(place, check): (usize, &LimitCheck<'_>)| checks[..place].iter().any(|it| it.subject == check.subject);
+        if checks.iter().enumerate().any(is_repeated) {
             return Err("a request checks one subject twice");
         }
         self.rotate(checks, now);
-        let mut windows: Vec<_> = checks.iter().map(|check| self.take(check.subject)).collect();
-        let newcomers = windows.iter().filter(|window| window.is_none()).count();
-        let decision = if self.len() + checks.len() > MAX_SUBJECTS && newcomers > 0 {
-            Err("too many subjects")
-        } else {
-            let mut both: Vec<(SlidingWindow, &WindowPolicy)> =
-                windows.iter_mut().zip(checks).map(|(window, check)| (window.clone().unwrap_or_default(), check.policy)).collect();
-            let mut slots: Vec<_> = both.iter_mut().map(|(window, policy)| (window, *policy)).collect();
-            let decision = acquire_all(&mut slots, now);
-            if decision.is_granted() {
-                windows = both.into_iter().map(|(window, _)| Some(window)).collect();
-            }
-            Ok(decision)
-        };
-        for (check, window) in checks.iter().zip(windows) {
-            if let Some(window) = window {
+        if self.young.len() + self.old.len() + checks.len() > MAX_SUBJECTS
+            && checks.iter().any(|it| self.find(it.subject).is_none())
+        {
+            return Err("too many subjects");
+        }
+        let (known, mut windows): (Vec<bool>, Vec<SlidingWindow>) = checks
+            .iter()
+            .map(|check| self.young.remove(check.subject).or_else(|| self.old.remove(check.subject)))
+            .map(|window| (window.is_some(), window.unwrap_or_default()))
+            .unzip();
+        let mut slots: Vec<_> = windows.iter_mut().zip(checks).map(|(window, check)| (window, check.policy)).collect();
+        let decision = acquire_all(&mut slots, now);
+        for ((check, window), known) in checks.iter().zip(windows).zip(known) {
+            if known || decision.is_granted() {
                 self.young.insert(check.subject.clone(), window);
             }
         }
-        decision
+        Ok(decision)
     }
 
-    /// The windows as they are, those of strangers empty. As in a decision, the tightest is the one with the fewest slots left,
-    /// and of those that are full the one that frees last.
-    fn peek(&self, checks: &[LimitCheck<'_>], now: Timestamp) -> Option<RateStatus> {
-        let window = |subject| self.young.get(subject).or_else(|| self.old.get(subject));
+    fn peek(&self, checks: &[LimitCheck<'_>], now: Timestamp) -> RateStatus {
         let stranger = SlidingWindow::default();
-        checks
-            .iter()
-            .map(|check| window(check.subject).unwrap_or(&stranger).peek(check.policy, now))
-            .min_by_key(|status| (status.remaining, (status.remaining == 0).then_some(Reverse(status.reset_at))))
+        let windows: Vec<_> =
+            checks.iter().map(|check| (self.find(check.subject).unwrap_or(&stranger), check.policy)).collect();
+        peek_all(&windows, now)
     }
 
-    fn take(&mut self, subject: &Subject) -> Option<SlidingWindow> {
-        self.young.remove(subject).or_else(|| self.old.remove(subject))
+    fn find(&self, subject: &Subject) -> Option<&SlidingWindow> {
+        self.young.get(subject).or_else(|| self.old.get(subject))
     }
 
-    fn len(&self) -> usize {
-        self.young.len() + self.old.len()
+    /// Starts a new generation when this one has lasted for two of the longest windows. Whoever is dropped was silent for at
+    /// least as long, so that even a clock that then steps back by one window finds nothing missing.
+    fn rotate(&mut self, checks: &[LimitCheck<'_>], now: Timestamp) {
+        let lengths = checks.iter().map(|check| check.policy.sustained.length.max(check.policy.burst.length));
+        self.longest = lengths.fold(self.longest, Duration::max);
+        let generation = self.longest.saturating_mul(2);
+        if now < self.rotated_at.saturating_add(generation) {
+            return;
+        }
+        // Nobody was asked about since this generation's end, or it would have been ended then.
+        let both_are_over = now >= self.rotated_at.saturating_add(generation.saturating_mul(2));
+        self.old = std::mem::take(&mut self.young);
+        if both_are_over {
+            self.old = HashMap::new();
+        }
+        self.rotated_at = now;
+    }
+}
+
+#[async_trait]
+impl RateLimiter for MemoryRateLimiter {
+    async fn acquire(
+        &self,
+        tenant: &TenantId,
+        checks: &[LimitCheck<'_>],
+        now: Timestamp,
+    ) -> Result<Decision, PortError> {
+        self.tenants
+            .with(tenant, |subjects| subjects.acquire(checks, now))?
+            .map_err(|reason| self.tenants.unavailable(reason))
+    }
+
+    async fn peek(
+        &self,
+        tenant: &TenantId,
+        checks: &[LimitCheck<'_>],
+        now: Timestamp,
+    ) -> Result<RateStatus, PortError> {
+        self.tenants.with(tenant, |subjects| subjects.peek(checks, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use enigma_core::limit::{Window, WindowPolicy};
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    fn policy(limit: u32) -> WindowPolicy {
+        let window = Window { limit, length: MINUTE };
+        WindowPolicy { sustained: window, burst: window }
+    }
+
+    fn minute(number: u64) -> Timestamp {
+        Timestamp::from_millis(number * 60_000)
+    }
+
+    fn ask(subjects: &mut Subjects, name: &str, policy: &WindowPolicy, now: Timestamp) -> bool {
+        let subject = Subject::new("user", name);
+        subjects.acquire(&[LimitCheck { subject: &subject, policy }], now).unwrap().is_granted()
+    }
+
+    #[test]
+    fn idle_subjects_are_forgotten_and_busy_ones_are_not() {
+        let (mut subjects, policy) = (Subjects::default(), policy(2));
+        for n in 0..1000 {
+            assert!(ask(&mut subjects, &n.to_string(), &policy, minute(10)));
+        }
+        for at in 11..30 {
+            assert!(ask(&mut subjects, "busy", &policy, minute(at)));
+        }
+        let left: Vec<_> = subjects.young.keys().chain(subjects.old.keys()).collect();
+        assert_eq!(left, [&Subject::new("user", "busy")]);
+    }
+
+    #[test]
+    fn nobody_is_forgotten_while_a_window_still_counts_them() {
+        let (mut subjects, policy) = (Subjects::default(), policy(1));
+        for at in 0..200u64 {
+            let now = Timestamp::from_millis(at * 7_000);
+            let name = at.to_string();
+            assert!(ask(&mut subjects, &name, &policy, now));
+            for earlier in at.saturating_sub(8)..=at {
+                assert!(!ask(&mut subjects, &earlier.to_string(), &policy, now), "{earlier} at {at}");
+            }
+        }
+        assert!(subjects.young.len() + subjects.old.len() < 60);
+    }
+
+    #[test]
+    fn who_is_denied_for_the_first_time_takes_no_room() {
+        let (mut subjects, one, everybody) = (Subjects::default(), policy(1), Subject::whole_tenant());
+        for n in 0..100 {
+            let user = Subject::new("user", &n.to_string());
+            let checks = [&user, &everybody].map(|subject| LimitCheck { subject, policy: &one });
+            assert_eq!(subjects.acquire(&checks, minute(0)).unwrap().is_granted(), n == 0);
+        }
+        assert_eq!(subjects.young.len(), 2);
+    }
+
+    #[test]
+    fn a_subject_cannot_be_checked_twice_in_one_call() {
+        let (one, two) = (policy(1), policy(2));
+        let everybody = Subject::whole_tenant();
+        let checks = [&one, &two].map(|policy| LimitCheck { subject: &everybody, policy });
+        assert!(Subjects::default().acquire(&checks, minute(0)).is_err());
     }
 }

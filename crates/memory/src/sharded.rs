@@ -27,12 +27,16 @@ impl<T: Default> Sharded<T> {
     /// # Errors
     /// [`PortError::Unavailable`] when somebody panicked in here: what they left may be half done, so nobody goes on with it.
     pub(crate) fn with<R>(&self, tenant: &TenantId, act: impl FnOnce(&mut T) -> R) -> Result<R, PortError> {
-        let place = self.hasher.hash_one(tenant) as usize % SHARDS;
-        let mut shard = self.shards[place].lock().map_err(|_| self.unavailable("a call panicked"))?;
+        let mut shard = self.shard(tenant).lock().map_err(|_| self.unavailable("a call panicked"))?;
         if let Some(theirs) = shard.get_mut(tenant) {
             return Ok(act(theirs));
         }
         Ok(act(shard.entry(tenant.clone()).or_default()))
+    }
+
+    fn shard(&self, tenant: &TenantId) -> &Mutex<HashMap<TenantId, T>> {
+        let [byte, ..] = self.hasher.hash_one(tenant).to_le_bytes();
+        &self.shards[usize::from(byte) % SHARDS]
     }
 
     /// The error of an adapter that cannot do what it is asked, for `reason`.

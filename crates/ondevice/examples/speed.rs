@@ -21,8 +21,10 @@ const ANSWER: u32 = 150;
 
 /// How one answer went.
 struct Run {
+    /// Until the first piece of the answer.
     first: Duration,
-    whole: Duration,
+    /// From there to the end.
+    rest: Duration,
     usage: Usage,
 }
 
@@ -37,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     ask(&model, question, 8).await?;
     for _ in 0..3 {
         let run = ask(&model, question, ANSWER).await?;
-        let seconds = (run.whole - run.first).as_secs_f64();
+        let seconds = run.rest.as_secs_f64();
         println!("one chat       {:6.1} tokens/s", f64::from(run.usage.completion_tokens - 1) / seconds);
     }
 
@@ -50,7 +52,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let run = ask(&model, &format!("{} Tell me a story about it.", "lighthouse ".repeat(words)), 60).await?;
         let prompt = f64::from(run.usage.prompt_tokens);
         println!("prompt of {:4} {:6.1} tokens/s", prompt, prompt / run.first.as_secs_f64());
-        let seconds = (run.whole - run.first).as_secs_f64();
+        let seconds = run.rest.as_secs_f64();
         println!("  and then     {:6.1} tokens/s", f64::from(run.usage.completion_tokens - 1) / seconds);
     }
     Ok(())
@@ -81,10 +83,11 @@ async fn ask(model: &OnDeviceModel, question: &str, max_tokens: u32) -> Result<R
     let mut usage = Usage::default();
     while let Some(delta) = answer.next().await {
         match delta? {
-            Delta::Content(_) => first = first.or_else(|| Some(start.elapsed())),
+            Delta::Content(_) => first = first.or_else(|| Some((start.elapsed(), Instant::now()))),
             Delta::Usage(counted) => usage = counted,
             _ => {}
         }
     }
-    Ok(Run { first: first.ok_or("no answer")?, whole: start.elapsed(), usage })
+    let (first, begun) = first.ok_or("no answer")?;
+    Ok(Run { first, rest: begun.elapsed(), usage })
 }

@@ -106,7 +106,10 @@ impl<N: Network> Worker<N> {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         // The weights do not change, and the conversations at fault are dropped, so that the engine can go on after a panic.
         while catch_unwind(AssertUnwindSafe(|| self.run(&waker))).is_err() {
-            tracing::error!(conversations = self.conversations.len(), "the on-device engine panicked; its answers were cut");
+            tracing::error!(
+                conversations = self.conversations.len(),
+                "the on-device engine panicked; its answers were cut"
+            );
             self.conversations.clear();
         }
         self.queue.close();

@@ -69,8 +69,7 @@ impl OnDeviceModel {
         let template = ChatMl::new(&tokenizer)?;
         let network = Llama::load(&mut file, Precision::Q8)?;
         let context = options.context.min(network.context());
-        let limits =
-            Limits { conversations: options.conversations, queue: options.queue, unread: options.unread };
+        let limits = Limits { conversations: options.conversations, queue: options.queue, unread: options.unread };
         let engine = Engine::start(network, Arc::clone(&tokenizer), limits).map_err(LoadError::Thread)?;
         Ok(Self { engine, tokenizer, template, context })
     }
@@ -93,7 +92,10 @@ impl OnDeviceModel {
         // One token of the answer has to fit as well.
         if prompt.len() >= self.context {
             let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
-            return Err(ModelError::ContextLength { tokens: count(prompt.len()), limit: count(self.context.saturating_sub(1)) });
+            return Err(ModelError::ContextLength {
+                tokens: count(prompt.len()),
+                limit: count(self.context.saturating_sub(1)),
+            });
         }
         let room = usize::try_from(call.max_tokens).unwrap_or(usize::MAX).min(self.context - prompt.len());
         let answer = self.engine.submit(Request {

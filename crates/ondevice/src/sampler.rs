@@ -27,7 +27,11 @@ pub(crate) struct Sampler {
 
 impl Sampler {
     /// The choice as the call wants it; without a seed it is another one each time.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "penalties are small; of a seed only the bits count")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "penalties are small; of a seed only the bits count"
+    )]
     pub(crate) fn new(sampling: &Sampling) -> Self {
         let seed = sampling.seed.map_or_else(|| RandomState::new().build_hasher().finish(), |seed| seed as u64);
         Self {
@@ -132,7 +136,7 @@ mod tests {
     }
 
     fn logits() -> Vec<f32> {
-        (0..1000_u16).map(|token| f32::from((token * 7919) % 997) / 100.0).collect()
+        (0..1000_u16).map(|token| f32::from(token % 31 * 33 + token / 31) / 100.0).collect()
     }
 
     #[test]
@@ -143,7 +147,8 @@ mod tests {
 
     #[test]
     fn a_seed_repeats_the_choice_and_another_seed_changes_it() {
-        let seeded = |seed| Sampling { temperature: Some(1.5), top_p: Some(1.0), seed: Some(seed), ..Sampling::default() };
+        let seeded =
+            |seed| Sampling { temperature: Some(1.5), top_p: Some(1.0), seed: Some(seed), ..Sampling::default() };
         let first = draws(&seeded(7), &logits(), 50);
         assert_eq!(first, draws(&seeded(7), &logits(), 50));
         assert_ne!(first, draws(&seeded(8), &logits(), 50));

@@ -55,7 +55,8 @@ impl Tokenizer {
         let ids = || tokens.iter().zip(0_u32..).map(|(token, id)| ((*token).to_owned(), id));
         let is_control = |id: u32| kinds.get(id as usize).is_some_and(|kind| *kind == CONTROL);
         let control = ids().filter(|(_, id)| is_control(*id)).collect();
-        let bytes = tokens.iter().zip(&kinds).map(|(token, kind)| (*kind != CONTROL).then(|| to_bytes(token))).collect();
+        let bytes =
+            tokens.iter().zip(&kinds).map(|(token, kind)| (*kind != CONTROL).then(|| to_bytes(token))).collect();
         let encoder = encoder(ids().collect(), merges).map_err(LoadError::Tokenizer)?;
         Ok(Self { encoder, control, bytes })
     }

@@ -1,36 +1,30 @@
 //! A bar on standard error for work that takes a while.
 
-use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar for one file at a time. Where standard error is no terminal it shows nothing.
+/// A bar for one stage at a time. Where standard error is no terminal it shows nothing. It goes when it is dropped.
 pub struct DownloadBar {
-    bar: ProgressBar,
+    bar: Mutex<ProgressBar>,
 }
 
 impl DownloadBar {
     /// A bar that has not begun.
     pub fn new() -> Self {
-        Self { bar: ProgressBar::new(0) }
+        Self { bar: Mutex::new(ProgressBar::hidden()) }
     }
 
     /// Shows `stage` at `done` of `total` bytes; of an unknown total a spinner is shown.
-    pub fn show(&self, stage: impl Into<Cow<'static, str>>, done: u64, total: Option<u64>) {
-        let stage = stage.into();
-        let known = total.unwrap_or(0);
-        if self.bar.message() != stage || self.bar.length() != Some(known) {
-            self.bar.set_style(style(total.is_some()));
-            self.bar.set_length(known);
-            self.bar.set_message(stage.into_owned());
-            self.bar.reset_eta();
+    pub fn show(&self, stage: &str, done: u64, total: Option<u64>) {
+        let mut bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+        if bar.message() != stage || bar.length() != total {
+            bar.finish_and_clear();
+            // Made whole, as each change of a bar that is shown is drawn.
+            let new = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+            *bar = new.with_style(style(total.is_some())).with_message(stage.to_owned());
         }
-        self.bar.set_position(done);
-    }
-
-    /// Takes the bar away.
-    pub fn finish(&self) {
-        self.bar.finish_and_clear();
+        bar.set_position(done);
     }
 }
 
@@ -42,7 +36,7 @@ impl Default for DownloadBar {
 
 impl Drop for DownloadBar {
     fn drop(&mut self) {
-        self.finish();
+        self.bar.get_mut().unwrap_or_else(PoisonError::into_inner).finish_and_clear();
     }
 }
 
@@ -62,9 +56,13 @@ mod tests {
     #[test]
     fn stages_with_and_without_a_total_are_shown() {
         let bar = DownloadBar::new();
+        let shown = || {
+            let bar = bar.bar.lock().unwrap();
+            (bar.message(), bar.position(), bar.length())
+        };
         bar.show("Loading", 10, Some(100));
+        assert_eq!(shown(), ("Loading".to_owned(), 10, Some(100)));
         bar.show("Unpacking", 5, None);
-        assert_eq!((bar.bar.position(), bar.bar.length()), (5, Some(0)));
-        assert_eq!(bar.bar.message(), "Unpacking");
+        assert_eq!(shown(), ("Unpacking".to_owned(), 5, None));
     }
 }

@@ -26,6 +26,11 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 /// Whether somebody serves a model to a tenant.
 pub type Serves<'a> = &'a dyn Fn(&Tenant, &ModelId) -> bool;
 
+/// Whether an environment of this name is production.
+pub fn is_production(environment: &str) -> bool {
+    ["production", "prod", "prd"].iter().any(|name| name.eq_ignore_ascii_case(environment))
+}
+
 /// What a deployment demands of its tenants.
 #[derive(Clone, Copy)]
 pub struct Rules<'a> {

@@ -15,7 +15,7 @@ use crate::file_lock::{self, FileLock};
 use crate::ledgers::Ledgers;
 use crate::options::Options;
 use crate::readers::Readers;
-use crate::writer::{Counters, Message, Task, Work, Writer};
+use crate::writer::{Counters, Message, Task, Upkeep, Work, Writer};
 
 /// An open database. Clones are handles of the same one.
 ///
@@ -133,10 +133,10 @@ impl Database {
         self.inner.readers.read(function).await
     }
 
-    /// Moves the log into the database and cuts it to nothing.
-    pub(crate) async fn checkpoint(&self) -> Result<(), StoreError> {
+    /// Has upkeep done by the writer, between two transactions.
+    pub(crate) async fn keep_up(&self, upkeep: Upkeep) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Message::Checkpoint(reply)).await?;
+        self.send(Message::Upkeep(upkeep, reply)).await?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -163,3 +163,6 @@ impl Drop for Inner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

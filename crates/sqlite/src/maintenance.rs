@@ -13,6 +13,7 @@ use crate::idempotency_store::SqliteIdempotencyStore;
 use crate::session_index::SqliteSessionIndex;
 use crate::session_store::SqliteSessionStore;
 use crate::telemetry::SqliteTelemetry;
+use crate::writer::Upkeep;
 
 const PORT: &str = "database";
 
@@ -74,8 +75,12 @@ impl SqliteMaintenance {
         })
     }
 
-    /// Gives free pages back to the file system and cuts the log to nothing. What was deleted is then in no file of the
-    /// database any more. To be called after the sweeps.
+    /// Gives free pages back to the file system and cuts the log to nothing, in steps between which others write. To be called
+    /// after the sweeps.
+    ///
+    /// What was deleted has been overwritten where it was, and is in the log no longer. Yet copies may be left: SQLite moves
+    /// rows between pages to keep those filled, and does not overwrite where they came from. [`rebuild`](Self::rebuild) leaves
+    /// none.
     ///
     /// # Errors
     /// [`PortError`]; nothing is lost, and a later call may succeed.
@@ -83,9 +88,20 @@ impl SqliteMaintenance {
         self.shrink().await.map_err(|error| error.into_port(PORT))
     }
 
+    /// Writes the whole database anew and cuts the log to nothing: of what was deleted before, nothing is left in any file.
+    ///
+    /// Writers wait for as long as that takes, and meanwhile it needs twice the room on the disk, part of it where SQLite keeps
+    /// its temporary files (`SQLITE_TMPDIR`). For quiet hours.
+    ///
+    /// # Errors
+    /// [`PortError`]; nothing is lost, and a later call may succeed.
+    pub async fn rebuild(&self) -> Result<(), PortError> {
+        self.database.keep_up(Upkeep::Rebuild).await.map_err(|error| error.into_port(PORT))
+    }
+
     async fn shrink(&self) -> Result<(), StoreError> {
         while self.database.write(|work| vacuum(work.connection)).await? {}
-        self.database.checkpoint().await
+        self.database.keep_up(Upkeep::Checkpoint).await
     }
 }
 

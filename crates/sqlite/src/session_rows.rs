@@ -36,7 +36,7 @@ impl SessionRows<'_> {
     pub(crate) fn append(
         &self,
         turn: &Turn,
-        retention: &Retention,
+        retention: Retention,
         now: Timestamp,
     ) -> Result<SessionSummary, StoreError> {
         let cutoff = retention.cutoff(now);
@@ -99,15 +99,15 @@ impl SessionRows<'_> {
     }
 
     /// Drops what retention ends; tells how many messages went.
-    pub(crate) fn prune(&self, retention: &Retention, now: Timestamp) -> Result<u32, StoreError> {
+    pub(crate) fn prune(&self, retention: Retention, now: Timestamp) -> Result<u32, StoreError> {
         let Some(mut head) = self.find()? else { return Ok(0) };
         let before = head.count;
         self.delete_old(&mut head, retention.cutoff(now))?;
         self.delete_first(&mut head, retention.max_messages)?;
         if head.count > 0 {
-            self.put(&head)?
+            self.put(&head)?;
         } else {
-            self.delete_head()?
+            self.delete_head()?;
         }
         Ok(before - head.count)
     }
@@ -187,7 +187,7 @@ impl SessionRows<'_> {
     pub(crate) fn recent(
         &self,
         limit: u32,
-        retention: &Retention,
+        retention: Retention,
         now: Timestamp,
     ) -> Result<Vec<StoredMessage>, StoreError> {
         let cutoff = retention.cutoff(now);
@@ -201,7 +201,7 @@ impl SessionRows<'_> {
         &self,
         before: Option<u64>,
         limit: u32,
-        retention: &Retention,
+        retention: Retention,
         now: Timestamp,
     ) -> Result<Option<HistoryPage>, StoreError> {
         let cutoff = retention.cutoff(now);
@@ -225,7 +225,7 @@ impl SessionRows<'_> {
     }
 
     /// The number of the oldest message that the most that may be kept leaves.
-    fn floor(&self, retention: &Retention, cutoff: Timestamp) -> Result<u64, StoreError> {
+    fn floor(&self, retention: Retention, cutoff: Timestamp) -> Result<u64, StoreError> {
         let skipped = retention.max_messages.saturating_sub(1);
         let floor = self
             .statement(sql::MESSAGES_FLOOR)?
@@ -279,7 +279,7 @@ pub(crate) fn to_sweep(
     connection: &Transaction<'_>,
     tenant: &TenantId,
     after: Option<&SessionId>,
-    retention: &Retention,
+    retention: Retention,
     now: Timestamp,
     limit: u32,
 ) -> Result<Vec<SessionId>, StoreError> {

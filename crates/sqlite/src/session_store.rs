@@ -41,9 +41,9 @@ impl SqliteSessionStore {
         self.database
             .write(move |work| {
                 let (mut removed, mut left) = (0, sessions.into_iter());
-                while let Some(session) = left.next() {
+                for session in left.by_ref() {
                     let rows = SessionRows { connection: work.connection, tenant: &tenant, session: &session };
-                    removed += u64::from(rows.prune(&retention, now)?);
+                    removed += u64::from(rows.prune(retention, now)?);
                     if removed >= MESSAGES_AT_ONCE {
                         break;
                     }
@@ -59,7 +59,7 @@ impl SqliteSessionStore {
             let asked = tenant.clone();
             let found = self
                 .database
-                .read(move |rows| to_sweep(rows, &asked, after.as_ref(), &retention, now, SESSIONS_AT_ONCE))
+                .read(move |rows| to_sweep(rows, &asked, after.as_ref(), retention, now, SESSIONS_AT_ONCE))
                 .await?;
             let Some(last) = found.last() else { return Ok(total) };
             after = Some(*last);
@@ -87,7 +87,7 @@ impl SessionStore for SqliteSessionStore {
         self.database
             .write(move |work| {
                 SessionRows { connection: work.connection, tenant: &tenant, session: &session }
-                    .append(&turn, &retention, now)
+                    .append(&turn, retention, now)
             })
             .await
             .map_err(|error| error.into_port(PORT))
@@ -104,7 +104,7 @@ impl SessionStore for SqliteSessionStore {
         let (tenant, session, retention) = (tenant.clone(), *session, *retention);
         self.database
             .read(move |rows| {
-                SessionRows { connection: rows, tenant: &tenant, session: &session }.recent(limit, &retention, now)
+                SessionRows { connection: rows, tenant: &tenant, session: &session }.recent(limit, retention, now)
             })
             .await
             .map_err(|error| error.into_port(PORT))
@@ -122,8 +122,7 @@ impl SessionStore for SqliteSessionStore {
         let (tenant, session, retention) = (tenant.clone(), *session, *retention);
         self.database
             .read(move |rows| {
-                SessionRows { connection: rows, tenant: &tenant, session: &session }
-                    .page(before, limit, &retention, now)
+                SessionRows { connection: rows, tenant: &tenant, session: &session }.page(before, limit, retention, now)
             })
             .await
             .map_err(|error| error.into_port(PORT))

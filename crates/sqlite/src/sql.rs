@@ -180,11 +180,9 @@ mod tests {
         for (name, sql) in ALL {
             for part in parts(sql) {
                 let reads_a_table = part.contains("FROM ") || part.contains("UPDATE ") || part.contains("INSERT INTO");
-                let of_one_tenant = part.contains("WHERE tenant = ?1")
-                    || (part.contains("(tenant, ")
-                        && part.contains("VALUES (?1, ")
-                        && part.contains("ON CONFLICT (tenant"))
-                    || (part.contains("(tenant, ") && part.contains("VALUES (?1, ") && !part.contains("ON CONFLICT"));
+                let conflicts_within = !part.contains("ON CONFLICT") || part.contains("ON CONFLICT (tenant");
+                let adds = part.contains("(tenant, ") && part.contains("VALUES (?1, ") && conflicts_within;
+                let of_one_tenant = part.contains("WHERE tenant = ?1") || adds;
                 assert!(!reads_a_table || of_one_tenant, "{name}: {part}");
             }
             assert!(sql.contains("WHERE tenant = ?1") || sql.contains("VALUES (?1, "), "{name}");

@@ -21,10 +21,19 @@ pub(crate) struct Work<'a> {
 pub(crate) enum Message {
     /// Do this, and answer when it is committed.
     Job(Box<dyn Job>),
-    /// Move what was committed from the log into the database, and cut the log to nothing.
-    Checkpoint(oneshot::Sender<Result<(), StoreError>>),
+    /// Do this when what has come before is committed.
+    Upkeep(Upkeep, oneshot::Sender<Result<(), StoreError>>),
     /// Do what has come before this, and stop.
     Close,
+}
+
+/// What is done between transactions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Upkeep {
+    /// Move what was committed from the log into the database, and cut the log to nothing.
+    Checkpoint,
+    /// Write the whole database anew, and then the same.
+    Rebuild,
 }
 
 /// A piece of work that is written whole or not at all.
@@ -33,7 +42,7 @@ pub(crate) trait Job: Send {
     fn run(&mut self, work: &mut Work<'_>) -> bool;
 
     /// Gives the answer, now that it is known whether the transaction was committed.
-    fn answer(self: Box<Self>, committed: Result<(), &Arc<rusqlite::Error>>);
+    fn answer(self: Box<Self>, committed: &Result<(), Arc<rusqlite::Error>>);
 }
 
 /// A job made of a function.
@@ -68,7 +77,7 @@ where
         self.outcome.is_ok()
     }
 
-    fn answer(self: Box<Self>, committed: Result<(), &Arc<rusqlite::Error>>) {
+    fn answer(self: Box<Self>, committed: &Result<(), Arc<rusqlite::Error>>) {
         let outcome = match committed {
             Ok(()) => self.outcome,
             Err(error) => Err(StoreError::Transaction(Arc::clone(error))),
@@ -133,13 +142,21 @@ impl Writer {
     fn take(&mut self, message: Message, group: &mut Vec<Box<dyn Job>>) -> bool {
         match message {
             Message::Job(job) => group.push(job),
-            Message::Checkpoint(reply) => {
+            Message::Upkeep(upkeep, reply) => {
                 self.commit(group);
-                drop(reply.send(checkpoint(&self.connection).map_err(StoreError::from)));
+                drop(reply.send(self.keep_up(upkeep).map_err(StoreError::from)));
             }
             Message::Close => return true,
         }
         false
+    }
+
+    fn keep_up(&self, upkeep: Upkeep) -> rusqlite::Result<()> {
+        match upkeep {
+            Upkeep::Checkpoint => {}
+            Upkeep::Rebuild => self.connection.execute_batch("VACUUM")?,
+        }
+        checkpoint(&self.connection)
     }
 
     /// Does the jobs of a group in one transaction, and answers them when it has ended.
@@ -164,7 +181,7 @@ impl Writer {
         add(&self.counters.jobs, jobs);
         self.counters.largest_group.fetch_max(jobs as u64, Ordering::Relaxed);
         for job in group.drain(..) {
-            job.answer(committed.as_ref().map(|()| ()));
+            job.answer(&committed);
         }
     }
 
@@ -211,7 +228,7 @@ fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
     connection.prepare_cached(sql)?.execute([]).map(drop)
 }
 
-/// Moves the whole log into the database. With secure deletion, what was deleted is then in neither.
+/// Moves the whole log into the database: until then it holds what was deleted.
 fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
     let busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
     if busy {

@@ -139,9 +139,9 @@ fn value(kind: Kind, text: &str) -> Result<Value, String> {
             Ok(Value::Array(parts.map(|part| Value::String(part.to_owned())).collect()))
         }
         Kind::Toml => {
-            let mut table: Table = format!("value = {text}").parse().map_err(|error: toml::de::Error| {
-                format!("must be a TOML value: {}", error.message())
-            })?;
+            let mut table: Table = format!("value = {text}")
+                .parse()
+                .map_err(|error: toml::de::Error| format!("must be a TOML value: {}", error.message()))?;
             table.remove("value").ok_or_else(|| "must be a TOML value".to_owned())
         }
     }

@@ -29,6 +29,7 @@ pub(super) struct RawServer {
     pub(super) keep_alive_seconds: u64,
     pub(super) max_connections: u64,
     pub(super) header_read_timeout_seconds: u64,
+    pub(super) idle_timeout_seconds: u64,
     pub(super) body_read_timeout_seconds: u64,
 }
 

@@ -71,19 +71,29 @@ impl Client {
         let mut events = self.events.clone();
         let mut patience = self.clock.sleep(self.send_timeout);
         let mut sending = pin!(events.send(event));
-        self.race(poll_fn(|context| {
-            if let Poll::Ready(sent) = sending.as_mut().poll(context) {
-                return Poll::Ready(sent.map_err(|_| Ending::ClientGone));
-            }
-            patience.as_mut().poll(context).map(|()| Err(Ending::ClientGone))
-        }))
-        .await?
+        let sent = self
+            .race(poll_fn(|context| {
+                if let Poll::Ready(sent) = sending.as_mut().poll(context) {
+                    return Poll::Ready(sent.map_err(|_| Ending::ClientGone));
+                }
+                patience.as_mut().poll(context).map(|()| Err(Ending::ClientGone))
+            }))
+            .await?;
+        self.ended = self.ended.or(sent.err());
+        sent
     }
 
     /// Hands over the last events, which go out even when the request has taken too long or the program stops; a client that
     /// is still there reads them within the send timeout.
     pub(super) async fn close(mut self, last: Vec<ChatEvent>) {
-        let Self { events, present, clock, send_timeout, .. } = &mut self;
+        let Self { events, present, clock, send_timeout, ended, .. } = &mut self;
+        if *ended == Some(Ending::ClientGone) {
+            // It may still read some day; but nobody waits for that. Each sender has a place of its own beside the shared ones.
+            for event in last {
+                let _ = events.clone().try_send(event);
+            }
+            return;
+        }
         let mut patience = clock.sleep(*send_timeout);
         let mut sending = pin!(async {
             for event in last {

@@ -64,6 +64,7 @@ impl Oracle {
     }
 
     fn expire(&mut self, now: u64) {
+        self.newest = self.newest.max(now);
         let charges = &mut self.charges;
         self.holds.retain(|(_, hold)| {
             let dead = hold.expires_at <= at(now);
@@ -92,7 +93,6 @@ proptest! {
                 Step::StepBack { millis } => now = now.saturating_sub(millis),
                 Step::Reserve { who, tokens, lifetime } => {
                     oracle.expire(now);
-                    oracle.newest = oracle.newest.max(now);
                     let (settled, held) = (oracle.settled(), oracle.held());
                     let known = oracle.holds.iter().any(|(other, _)| *other == who);
                     let fits = known
@@ -109,7 +109,6 @@ proptest! {
                 }
                 Step::Settle { who, used } => {
                     oracle.expire(now);
-                    oracle.newest = oracle.newest.max(now);
                     let settlement = ledger.settle(&id(who), used, &budget, at(now));
                     let place = oracle.holds.iter().position(|(other, _)| *other == who);
                     prop_assert_eq!(settlement.is_some(), place.is_some(), "a reservation ends exactly once");
@@ -177,4 +176,26 @@ fn midnight_renews_the_day_and_keeps_the_month() {
     assert_eq!(denied, BudgetExceeded { period: BudgetPeriod::Monthly, resets_at: december });
     ledger.settle(&id(1), 10, &budget, morning);
     assert_eq!((ledger.day().settled, ledger.month().settled), (0, 10), "yesterday's request is not of today's budget");
+}
+
+#[test]
+fn a_look_at_the_books_opens_those_of_the_day() {
+    let mut ledger = Ledger::default();
+    let budget = TokenBudget::default();
+    ledger.reserve(id(1), 70, &budget, Duration::from_secs(10), at(DAY)).unwrap();
+    ledger.settle(&id(1), 70, &budget, at(DAY + 1));
+    ledger.expire(at(2 * DAY));
+    assert_eq!((ledger.day().settled, ledger.month().settled), (0, 70));
+}
+
+#[test]
+fn no_sum_overflows() {
+    let mut ledger = Ledger::default();
+    let budget = TokenBudget::default();
+    assert!(ledger.reserve(id(1), u64::MAX, &budget, Duration::from_secs(10), at(DAY)).is_err());
+    for n in 2..5 {
+        ledger.reserve(id(n), MAX_HOLD, &budget, Duration::from_secs(10), at(DAY)).unwrap();
+        ledger.settle(&id(n), u64::MAX, &budget, at(DAY));
+    }
+    assert_eq!(ledger.day().settled, u64::MAX);
 }

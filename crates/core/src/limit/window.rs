@@ -248,6 +248,21 @@ fn has_left(granted: Timestamp, window: &Window, now: Timestamp) -> bool {
     granted.saturating_add(window.length) <= now
 }
 
+/// The status of the window with the fewest slots left, of several that a request must pass; of those that are as full as each
+/// other, the one that frees last.
+pub fn peek_all(windows: &[(&SlidingWindow, &WindowPolicy)], now: Timestamp) -> RateStatus {
+    let now = windows.iter().fold(now, |now, (window, _)| window.forward(now));
+    windows
+        .iter()
+        .map(|(window, policy)| window.status(policy, now))
+        .min_by_key(|status| (status.remaining, Reverse(status.reset_at)))
+        .unwrap_or_else(|| unlimited(now))
+}
+
+const fn unlimited(now: Timestamp) -> RateStatus {
+    RateStatus { limit: u32::MAX, remaining: u32::MAX, reset_at: now, length: Duration::ZERO }
+}
+
 /// Takes a slot of every window, or of none. The status is that of the window with the fewest slots left; when the request is
 /// denied, that of the window which frees last.
 pub fn acquire_all(windows: &mut [(&mut SlidingWindow, &WindowPolicy)], now: Timestamp) -> Decision {
@@ -257,15 +272,15 @@ pub fn acquire_all(windows: &mut [(&mut SlidingWindow, &WindowPolicy)], now: Tim
         .iter()
         .filter(|(window, policy)| !window.has_room(policy, now))
         .map(|(window, policy)| window.status(policy, now))
-        .max_by_key(|status| status.reset_at);
+        .min_by_key(|status| Reverse(status.reset_at));
     if let Some(status) = denied {
         return Decision::Denied { status };
     }
     let status = windows
         .iter_mut()
         .map(|(window, policy)| window.take(policy, now))
-        .min_by_key(|status| status.remaining)
-        .unwrap_or(RateStatus { limit: u32::MAX, remaining: u32::MAX, reset_at: now, length: Duration::ZERO });
+        .min_by_key(|status| (status.remaining, Reverse(status.reset_at)))
+        .unwrap_or_else(|| unlimited(now));
     Decision::Granted { status, at: now }
 }
 

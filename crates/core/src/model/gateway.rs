@@ -34,6 +34,9 @@ impl Default for ModelTimeouts {
     }
 }
 
+/// How long the usage of an answer is waited for when its end was seen. Some servers send none, and keep the connection open.
+const AFTER_FINISH: Duration = Duration::from_secs(2);
+
 /// Why no model answered.
 #[derive(Debug, Error)]
 pub enum GatewayError {
@@ -218,7 +221,8 @@ impl OpenedReply {
             return Some(Ok(self.note(first)));
         }
         let stream = self.stream.as_mut()?;
-        let item = within(&*self.clock, self.idle, Phase::Idle, stream.next()).await;
+        let patience = if self.finished { self.idle.min(AFTER_FINISH) } else { self.idle };
+        let item = within(&*self.clock, patience, Phase::Idle, stream.next()).await;
         let failure = match item {
             Ok(Some(Ok(delta))) => return Some(Ok(self.note(delta))),
             // What goes wrong after the end is no harm: only the usage could still have come.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::{Delta, FinishReason, ModelError, SseDecoder, ToolCallDelta, Usage};
 
@@ -307,8 +308,16 @@ struct FunctionPiece {
 
 #[derive(Deserialize)]
 struct UsagePiece {
+    #[serde(default, deserialize_with = "count")]
     prompt_tokens: Option<u32>,
+    #[serde(default, deserialize_with = "count")]
     completion_tokens: Option<u32>,
+}
+
+/// A count that is not one is no count: the answer beside it is good all the same.
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let value = Option::<Value>::deserialize(deserializer)?;
+    Ok(value.as_ref().and_then(Value::as_u64).and_then(|count| u32::try_from(count).ok()))
 }
 
 #[derive(Deserialize)]
@@ -321,7 +330,7 @@ enum Whole {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum ErrorPiece {
-    Object { message: Option<String>, code: Option<serde_json::Value>, status: Option<u16> },
+    Object { message: Option<String>, code: Option<Value>, status: Option<Value> },
     Text(String),
     Other(de::IgnoredAny),
 }
@@ -330,13 +339,16 @@ impl ErrorPiece {
     fn into_model_error(self) -> ModelError {
         let (message, status) = match self {
             Self::Object { message, code, status } => {
-                let coded = code.as_ref().and_then(serde_json::Value::as_u64).and_then(|code| u16::try_from(code).ok());
-                (message.unwrap_or_default(), status.or(coded))
+                // Either may be a name instead of a number.
+                let number =
+                    |value: Option<Value>| value.as_ref().and_then(Value::as_u64).and_then(|n| u16::try_from(n).ok());
+                (message.unwrap_or_default(), number(status).or_else(|| number(code)))
             }
             Self::Text(message) => (message, None),
             Self::Other(_) => (String::new(), None),
         };
-        let message: String = message.chars().take(300).collect();
+        // One line, so that a provider cannot write lines of its own into a log.
+        let message: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
         match status {
             Some(429) => ModelError::RateLimited { retry_after: None },
             Some(status @ (401 | 403)) => ModelError::Unauthorized { status },
@@ -405,7 +417,7 @@ impl<'de> Visitor<'de> for TextVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Text, A::Error> {
-        let value = serde_json::Value::deserialize(de::value::MapAccessDeserializer::new(map))?;
+        let value = Value::deserialize(de::value::MapAccessDeserializer::new(map))?;
         Ok(Text(value.to_string()))
     }
 }
@@ -503,6 +515,10 @@ mod tests {
     fn an_error_in_the_stream_is_the_providers() {
         let error = run(&[b"data: {\"error\":{\"message\":\"slow down\",\"code\":429}}\n\n"]).unwrap_err();
         assert!(matches!(error, ModelError::RateLimited { .. }));
+        let named = r#"{"error":{"code":429,"message":"a\nb","status":"RESOURCE_EXHAUSTED"}}"#;
+        assert!(matches!(parse_whole_answer(named.as_bytes()), Err(ModelError::RateLimited { .. })));
+        let odd = r#"{"response":"Hi","usage":{"prompt_tokens":1.5,"completion_tokens":-1}}"#;
+        assert_eq!(parse_whole_answer(odd.as_bytes()).unwrap(), [content("Hi"), Delta::Finish(FinishReason::Stop)]);
         let error = run(&[b"data: {\"error\":\"boom\"}\n\n"]).unwrap_err();
         assert!(matches!(error, ModelError::Unavailable { .. }));
         let error = run(&[b"data: {oops}\n\n"]).unwrap_err();

@@ -64,6 +64,6 @@ pub struct HistoryPage {
 pub struct SessionPage {
     /// The sessions, the latest changed first.
     pub sessions: Vec<SessionSummary>,
-    /// Where the next page begins; `None` when there is none.
+    /// The last of these, for the question for the next page; `None` when nothing follows.
     pub next: Option<(Timestamp, SessionId)>,
 }

@@ -144,8 +144,7 @@ impl<S> Conversation<S> {
 
     fn end(&mut self, text: String, reason: FinishReason) -> bool {
         let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
-        let usage =
-            Usage { prompt_tokens: count(self.request.prompt.len()), completion_tokens: count(self.made) };
+        let usage = Usage { prompt_tokens: count(self.request.prompt.len()), completion_tokens: count(self.made) };
         self.send(Piece::End(text, reason, usage));
         false
     }

@@ -188,9 +188,9 @@ async fn a_short_chat_ends_while_a_long_prompt_is_read() {
     let (short, long) = (bench.steps_of('a'), bench.steps_of('L'));
     assert!(short[4] < 10, "{short:?}");
     assert!(long[long.len() - 4] > short[4], "most of the long prompt is read afterwards: {long:?}");
-    let log = bench.log.lock().unwrap();
     let fed = |step: &Vec<(char, usize)>| step.iter().map(|(_, tokens)| tokens).sum::<usize>();
-    assert!(log.iter().all(|step| fed(step) <= CHUNK_ALONE + 1), "no step reads more than a chunk");
+    let steps = bench.log.lock().unwrap();
+    assert!(steps.iter().all(|step| fed(step) <= CHUNK_ALONE + 1), "no step reads more than a chunk");
 }
 
 #[tokio::test]

@@ -84,7 +84,8 @@ pub(super) fn attend(qkv: &[f32], places: &[Place], memory: &[&KeyValues], heads
 /// All queries that share a head of keys, so that each key and value is fetched from memory once for all of them.
 fn attend_group(queries: &[f32], memory: &KeyValues, len: usize, key_head: usize, heads: Heads, seen: &mut [f32]) {
     let size = heads.size;
-    let of_head = |row: usize| row * heads.key_width() + key_head * size..row * heads.key_width() + (key_head + 1) * size;
+    let of_head =
+        |row: usize| row * heads.key_width() + key_head * size..row * heads.key_width() + (key_head + 1) * size;
     #[expect(clippy::cast_precision_loss, reason = "head sizes are far below 2^24")]
     let scale = (size as f32).sqrt().recip();
 

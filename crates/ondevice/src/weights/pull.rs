@@ -9,9 +9,9 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::task::spawn_blocking;
 
+use super::Weights;
 use super::hub::{self, HubError};
 use super::pip::{self, PipError};
-use super::Weights;
 
 /// What is being done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ pub(super) fn tenant(file: &TenantFile, rules: Rules<'_>) -> Vec<Problem> {
     let mut refuse = |field: &str, reason: String| problems.push(Problem::new(&file.path, field, reason));
     match tenant.auth_mode() {
         AuthMode::Open if rules.production && !tenant.allows_open_in_production() => {
-            refuse("auth.mode", "open is refused in production unless auth.allowOpenInProduction is true".to_owned())
+            refuse("auth.mode", "open is refused in production unless auth.allowOpenInProduction is true".to_owned());
         }
         AuthMode::Jwt => refuse("auth.mode", "jwt is not available natively yet".to_owned()),
         AuthMode::Open | AuthMode::ApiKey => {}

@@ -125,6 +125,8 @@ proptest! {
             let free = before.0.has_room(&user, at(clock)) && before.1.has_room(&tenant, at(clock));
             let decision = acquire_all(&mut [(&mut users[who], &user), (&mut all, &tenant)], at(clock));
             prop_assert_eq!(decision.is_granted(), free);
+            let looked = peek_all(&[(&users[who], &user), (&all, &tenant)], at(clock));
+            prop_assert_eq!(&looked, decision.status(), "a look says the same as the decision before it");
             if free {
                 prop_assert!(users[who].granted().last() == Some(at(clock)) && all.granted().last() == Some(at(clock)));
             } else {

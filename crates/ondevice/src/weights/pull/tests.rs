@@ -153,7 +153,10 @@ async fn a_broken_download_is_continued() {
     let dir = TempDir::new().unwrap();
     let (broken, _) = hub(Manner::Breaks(100_000)).await;
     let error = pull_quietly(&dir, &broken).await.unwrap_err();
-    assert!(matches!(&error, PullError::NoSource { hub: Some(hub), .. } if matches!(**hub, HubError::Connection(_))), "{error}");
+    assert!(
+        matches!(&error, PullError::NoSource { hub: Some(hub), .. } if matches!(**hub, HubError::Connection(_))),
+        "{error}"
+    );
 
     let (sources, requests) = hub(Manner::Good).await;
     assert_complete(&dir, &pull_quietly(&dir, &sources).await.unwrap());
@@ -184,7 +187,10 @@ async fn a_spoilt_part_fails_once_and_is_removed() {
     leave_part(&dir, &[9; 1000]);
     let (sources, _) = hub(Manner::Good).await;
     let error = pull_quietly(&dir, &sources).await.unwrap_err();
-    assert!(matches!(&error, PullError::NoSource { hub: Some(hub), .. } if matches!(**hub, HubError::Checksum)), "{error}");
+    assert!(
+        matches!(&error, PullError::NoSource { hub: Some(hub), .. } if matches!(**hub, HubError::Checksum)),
+        "{error}"
+    );
     assert_complete(&dir, &pull_quietly(&dir, &sources).await.unwrap());
 }
 

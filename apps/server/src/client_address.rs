@@ -1,0 +1,166 @@
+//! Where a request came from: the peer, unless that is a proxy whose word counts.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+
+use enigma_core::tenant::ClientAddress;
+use http::HeaderMap;
+
+/// An address, or all that begin alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Network {
+    start: u128,
+    bits: u32,
+}
+
+/// A text that is not a network.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct InvalidNetwork;
+
+/// Addresses of both versions in one space: an IPv4 address is its mapped IPv6 one (RFC 4291, section 2.5.5.2).
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+fn prefix(number: u128, bits: u32) -> u128 {
+    // A shift by all 128 bits is no shift in Rust.
+    number.checked_shr(128 - bits).unwrap_or(0)
+}
+
+impl Network {
+    fn contains(&self, address: IpAddr) -> bool {
+        prefix(number(address), self.bits) == self.start
+    }
+}
+
+impl FromStr for Network {
+    type Err = InvalidNetwork;
+
+    fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits.parse::<u32>().map_err(|_| InvalidNetwork)?)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| InvalidNetwork)?;
+        let length = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.unwrap_or(length);
+        if bits > length {
+            return Err(InvalidNetwork);
+        }
+        let bits = bits + 128 - length;
+        Ok(Self { start: prefix(number(address), bits), bits })
+    }
+}
+
+/// Whose request it is. `x-forwarded-for` is read from its end, where the proxies write: the first hop that is not a trusted
+/// proxy is the client, and what stands before it is only what the client says.
+pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> ClientAddress {
+    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
+    let mut client = peer.to_canonical();
+    let values = headers.get_all("x-forwarded-for").iter().rev();
+    let mut hops = values.flat_map(|value| value.as_bytes().rsplit(|b| *b == b','));
+    while is_trusted(client) {
+        // A hop that is no address says nothing, and neither does what stands before it.
+        let Some(hop) = hops.next().and_then(|hop| address(str::from_utf8(hop).ok()?.trim())) else { break };
+        client = hop;
+    }
+    ClientAddress::new(&subject(client))
+}
+
+/// An address, with or without a port: proxies write both.
+fn address(hop: &str) -> Option<IpAddr> {
+    let bare = hop.strip_prefix('[').and_then(|hop| hop.split_once(']')).map_or(hop, |(address, _)| address);
+    let address = bare.parse().or_else(|_| hop.parse().map(|socket: std::net::SocketAddr| socket.ip()));
+    address.ok().map(|address: IpAddr| address.to_canonical())
+}
+
+/// What limits count by. Whoever has an IPv6 address has its whole /64 (RFC 6177), and must not be a new client with each of
+/// them.
+fn subject(address: IpAddr) -> String {
+    match address {
+        IpAddr::V6(v6) if !v6.is_loopback() => {
+            let network = Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64);
+            format!("{network}/64")
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn networks(texts: &[&str]) -> Vec<Network> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[track_caller]
+    fn assert_client(peer: &str, forwarded: &[&str], trusted: &[&str], expected: &str) {
+        let mut headers = HeaderMap::new();
+        for value in forwarded {
+            headers.append("x-forwarded-for", http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        let client = client_address(peer.parse().unwrap(), &headers, &networks(trusted));
+        assert_eq!(client.as_str(), expected);
+    }
+
+    #[test]
+    fn the_peer_is_the_client_whatever_it_says() {
+        assert_client("192.0.2.1", &[], &[], "192.0.2.1");
+        assert_client("192.0.2.1", &["203.0.113.9"], &[], "192.0.2.1");
+        assert_client("192.0.2.1", &["203.0.113.9"], &["192.0.2.2", "10.0.0.0/8"], "192.0.2.1");
+        assert_client("::ffff:192.0.2.1", &[], &[], "192.0.2.1");
+    }
+
+    #[test]
+    fn behind_trusted_proxies_it_is_the_last_hop_that_is_none_of_them() {
+        let trusted = ["127.0.0.1", "10.0.0.0/8"];
+        assert_client("127.0.0.1", &["203.0.113.9"], &trusted, "203.0.113.9");
+        assert_client("10.1.2.3", &["203.0.113.9, 10.9.9.9"], &trusted, "203.0.113.9");
+        assert_client("::ffff:10.1.2.3", &["203.0.113.9"], &trusted, "203.0.113.9");
+        assert_client("127.0.0.1", &["203.0.113.9:4711"], &trusted, "203.0.113.9");
+        assert_client("127.0.0.1", &["10.0.0.1, 10.0.0.2"], &trusted, "10.0.0.1");
+        assert_client("127.0.0.1", &[], &trusted, "127.0.0.1");
+    }
+
+    #[test]
+    fn what_a_client_writes_before_its_own_address_is_ignored() {
+        let trusted = ["127.0.0.1"];
+        assert_client("127.0.0.1", &["1.1.1.1, 203.0.113.9"], &trusted, "203.0.113.9");
+        assert_client("127.0.0.1", &["1.1.1.1", "203.0.113.9"], &trusted, "203.0.113.9");
+        assert_client("127.0.0.1", &["127.0.0.1, 203.0.113.9"], &trusted, "203.0.113.9");
+    }
+
+    #[test]
+    fn a_hop_that_is_no_address_ends_the_search() {
+        let trusted = ["127.0.0.1"];
+        for wrong in ["unknown", "", "1.1.1.1, ", "1.1.1.1, x", "\u{e4}"] {
+            assert_client("127.0.0.1", &[wrong], &trusted, "127.0.0.1");
+        }
+    }
+
+    #[test]
+    fn a_client_of_ip_version_6_is_its_network() {
+        assert_client("2001:db8:1:2:3::4", &[], &[], "2001:db8:1:2::/64");
+        assert_client("2001:db8:1:2:ffff::", &[], &[], "2001:db8:1:2::/64");
+        assert_client("::1", &["[2001:db8::1]:443"], &["::1"], "2001:db8::/64");
+        assert_client("::1", &[], &[], "::1");
+    }
+
+    #[test]
+    fn networks_contain_what_begins_alike() {
+        let contains =
+            |network: &str, address: &str| network.parse::<Network>().unwrap().contains(address.parse().unwrap());
+        assert!(contains("10.0.0.0/8", "10.255.0.1") && !contains("10.0.0.0/8", "11.0.0.1"));
+        assert!(contains("10.0.0.7/8", "10.0.0.1"), "bits after the prefix do not count");
+        assert!(contains("2001:db8::/32", "2001:db8:ffff::1") && !contains("2001:db8::/32", "2001:db9::1"));
+        assert!(contains("0.0.0.0/0", "203.0.113.9") && !contains("0.0.0.0/0", "2001:db8::1"));
+        assert!(contains("::/0", "2001:db8::1"));
+        for wrong in ["", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0.0/-1", "x", "10.0.0/8", "10.0.0.0/8/8"] {
+            assert_eq!(wrong.parse::<Network>(), Err(InvalidNetwork), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! From the configuration's shape to the configuration: every rule that a type alone does not hold.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use enigma_core::chat::ChatSettings;
+use enigma_core::model::{BreakerPolicy, ModelOverrides, ModelTimeouts, RetryPolicy};
+use enigma_core::session::PromptLimits;
+use enigma_core::{ModelId, ProviderId};
+use enigma_ondevice::weights;
+use enigma_openai::{Endpoint, EndpointOptions, Secret};
+use enigma_operator::tenants::is_production;
+use enigma_sqlite::Synchronous;
+use tracing::Level;
+
+use crate::client_address::Network;
+
+use super::raw::{RawChat, RawConfig, RawModels, RawOnDevice, RawProvider, RawServer, RawStorage};
+use super::{
+    Config, Environment, LogConfig, ModelsConfig, OnDeviceConfig, ProviderConfig, ServerConfig, Storage, Variables,
+};
+
+/// The provider's name of the on-device model.
+pub(crate) const ONDEVICE_PROVIDER: &str = "ondevice";
+
+/// Fields and what is wrong with them.
+type Problems = Vec<(String, String)>;
+
+pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, Problems> {
+    let mut checker = Checker::default();
+    if raw.providers.is_empty() && raw.ondevice.is_none() {
+        checker.refuse("providers", "there is no model: add a provider, or a section ondevice");
+    }
+    let environment = environment(&mut checker, &raw.environment);
+    let server = server(&mut checker, &raw.server);
+    let storage = storage(&mut checker, &raw.storage);
+    let chat = chat(&mut checker, &raw.chat);
+    let models = models(&mut checker, &raw.models);
+    let providers = providers(&mut checker, raw.providers, variables);
+    let ondevice = raw.ondevice.and_then(|raw| ondevice(&mut checker, raw));
+    let level: Option<Level> = checker.parsed("log.level", &raw.log.level, "must be error, warn, info, debug or trace");
+    let json = checker.one_of("log.format", &raw.log.format, &[("json", true), ("text", false)]);
+    let tenants_directory = checker.path("tenants.directory", &raw.tenants.directory);
+
+    if let (Some(chat), true) = (&chat, checker.0.is_empty()) {
+        for (field, model) in
+            [("chat.model_id", &chat.overrides.model), ("chat.fallback_model_id", &chat.overrides.fallback)]
+        {
+            if let Some(model) = model.as_ref().filter(|model| !serves(&providers, ondevice.as_ref(), model)) {
+                checker.refuse(field, format!("nobody serves model {model}"));
+            }
+        }
+    }
+
+    let problems = checker.0;
+    match (environment, server, storage, chat, models, level, json) {
+        (Some(environment), Some(server), Some(storage), Some(chat), Some(models), Some(level), Some(json))
+            if problems.is_empty() =>
+        {
+            let log = LogConfig { level, json };
+            Ok(Config { environment, server, tenants_directory, storage, chat, models, providers, ondevice, log })
+        }
+        _ => Err(problems),
+    }
+}
+
+/// Whether there is a provider for `model`.
+pub(super) fn serves(providers: &[ProviderConfig], ondevice: Option<&OnDeviceConfig>, model: &ModelId) -> bool {
+    ondevice.is_some_and(|section| section.model == *model)
+        || providers.iter().any(|provider| provider.is_default || provider.models.contains(model))
+}
+
+fn environment(checker: &mut Checker, name: &str) -> Option<Environment> {
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(|b| b.is_ascii_graphic()) {
+        checker.refuse("environment", "must be 1 to 64 visible ASCII characters");
+        return None;
+    }
+    Some(Environment { name: name.to_owned(), is_production: is_production(name) })
+}
+
+fn server(checker: &mut Checker, raw: &RawServer) -> Option<ServerConfig> {
+    let listen =
+        checker.parsed("server.listen", &raw.listen, "must be an IP address and a port, such as 127.0.0.1:8080");
+    let mut trusted_proxies = Vec::with_capacity(raw.trusted_proxies.len());
+    for (n, text) in raw.trusted_proxies.iter().enumerate() {
+        let rule = "must be an IP address, or a network such as 10.0.0.0/8";
+        trusted_proxies.extend(checker.parsed::<Network>(&format!("server.trusted_proxies[{n}]"), text, rule));
+    }
+    let mut seconds = |field: &str, value, range| checker.seconds(&format!("server.{field}"), value, range);
+    let shutdown_grace = seconds("shutdown_grace_seconds", raw.shutdown_grace_seconds, 0..=3600);
+    let keep_alive = seconds("keep_alive_seconds", raw.keep_alive_seconds, 1..=300);
+    let header_read_timeout = seconds("header_read_timeout_seconds", raw.header_read_timeout_seconds, 1..=300);
+    let idle_timeout = seconds("idle_timeout_seconds", raw.idle_timeout_seconds, 1..=3600);
+    let body_read_timeout = seconds("body_read_timeout_seconds", raw.body_read_timeout_seconds, 1..=300);
+    let mut number = |field: &str, value, range| checker.number(&format!("server.{field}"), value, range);
+    Some(ServerConfig {
+        max_body_bytes: number("max_request_body_size", raw.max_request_body_size, 1..=16 << 20)?,
+        max_message_chars: number("max_message_length", raw.max_message_length, 1..=10_000)?,
+        max_connections: number("max_connections", raw.max_connections, 1..=1_000_000)?,
+        listen: listen?,
+        trusted_proxies,
+        shutdown_grace,
+        keep_alive,
+        header_read_timeout,
+        idle_timeout,
+        body_read_timeout,
+    })
+}
+
+fn storage(checker: &mut Checker, raw: &RawStorage) -> Option<Storage> {
+    let levels = [
+        ("off", Synchronous::Off),
+        ("normal", Synchronous::Normal),
+        ("full", Synchronous::Full),
+        ("extra", Synchronous::Extra),
+    ];
+    let synchronous = checker.one_of("storage.synchronous", &raw.synchronous, &levels);
+    if raw.database == "memory" {
+        return Some(Storage::Memory);
+    }
+    let path = checker.path("storage.database", &raw.database);
+    Some(Storage::File { path, synchronous: synchronous? })
+}
+
+fn chat(checker: &mut Checker, raw: &RawChat) -> Option<ChatSettings> {
+    let model = checker.model("chat.model_id", raw.model_id.as_deref());
+    let fallback = checker.model("chat.fallback_model_id", raw.fallback_model_id.as_deref());
+    let request_timeout = checker.seconds("chat.request_timeout_seconds", raw.request_timeout_seconds, 1..=3600);
+    let send_timeout = checker.seconds("chat.send_timeout_seconds", raw.send_timeout_seconds, 1..=600);
+    let max_messages = checker.number("chat.max_message_count", raw.max_message_count, 0..=1000);
+    let history = checker.number("chat.max_history_tokens", raw.max_history_tokens, 0..=10_000_000);
+    let max_tokens = checker.number("chat.max_tokens", raw.max_tokens, 1..=1_000_000);
+    let default_max_tokens =
+        checker.number("chat.default_max_tokens", raw.default_max_tokens, 1..=raw.max_tokens.clamp(1, 1_000_000));
+    Some(ChatSettings {
+        overrides: ModelOverrides { model, fallback },
+        prompt: PromptLimits { max_messages: max_messages?, max_tokens: history? },
+        default_max_tokens: default_max_tokens?,
+        max_tokens: max_tokens?,
+        request_timeout,
+        send_timeout,
+    })
+}
+
+fn models(checker: &mut Checker, raw: &RawModels) -> Option<ModelsConfig> {
+    let mut seconds = |field: &str, value| checker.seconds(&format!("models.{field}"), value, 1..=3600);
+    let first_token = seconds("first_token_timeout_seconds", raw.first_token_timeout_seconds);
+    let idle = seconds("idle_timeout_seconds", raw.idle_timeout_seconds);
+    let open_for = seconds("breaker_open_seconds", raw.breaker_open_seconds);
+    let mut number = |field: &str, value, range| checker.number::<u32>(&format!("models.{field}"), value, range);
+    let attempts = number("max_attempts", raw.max_attempts, 1..=10);
+    let failures = number("breaker_failures", raw.breaker_failures, 1..=1000);
+    let longest = number("retry_max_delay_ms", raw.retry_max_delay_ms, 0..=600_000);
+    let base = number("retry_base_delay_ms", raw.retry_base_delay_ms, 0..=raw.retry_max_delay_ms.min(600_000));
+    let millis = |value: u32| Duration::from_millis(value.into());
+    Some(ModelsConfig {
+        timeouts: ModelTimeouts { first_token, idle },
+        retry: RetryPolicy { max_attempts: attempts?, base_delay: millis(base?), max_delay: millis(longest?) },
+        // A probe that has not begun to answer by then has failed.
+        breaker: BreakerPolicy { failures: failures?, open_for, probe_for: first_token },
+    })
+}
+
+fn providers(checker: &mut Checker, raw: Vec<RawProvider>, variables: Variables<'_>) -> Vec<ProviderConfig> {
+    let mut providers: Vec<ProviderConfig> = Vec::with_capacity(raw.len());
+    for (n, raw) in raw.into_iter().enumerate() {
+        let Some(provider) = provider(checker, &format!("providers[{n}]"), raw, variables) else { continue };
+        if providers.iter().any(|other| other.id == provider.id) || provider.id.as_str() == ONDEVICE_PROVIDER {
+            checker.refuse(&format!("providers[{n}].id"), format!("{} is taken", provider.id));
+        }
+        if provider.is_default && providers.iter().any(|other| other.is_default) {
+            checker.refuse(&format!("providers[{n}].default"), "another provider is the default already");
+        }
+        providers.push(provider);
+    }
+    providers
+}
+
+fn provider(checker: &mut Checker, field: &str, raw: RawProvider, variables: Variables<'_>) -> Option<ProviderConfig> {
+    let id: Option<ProviderId> = checker.checked(&format!("{field}.id"), raw.id.parse());
+    let api_key = match &raw.api_key_env {
+        Some(name) => Some(Secret::new(api_key(checker, &format!("{field}.api_key_env"), name, variables)?)),
+        None => None,
+    };
+    let connect_timeout =
+        checker.seconds(&format!("{field}.connect_timeout_seconds"), raw.connect_timeout_seconds, 1..=120);
+    let mut models = BTreeMap::new();
+    for (name, there) in raw.models {
+        let model: Option<ModelId> = checker.checked(&format!("{field}.models.{name}"), name.parse());
+        models.extend(model.map(|model| (model, there)));
+    }
+    let names = models.keys().cloned().collect();
+    let options = EndpointOptions { api_key, models, ..EndpointOptions::at(raw.base_url) };
+    let endpoint = checker.checked(field, Endpoint::new(options))?;
+    Some(ProviderConfig { id: id?, endpoint, connect_timeout, is_default: raw.default, models: names })
+}
+
+/// Never repeats what is written there: it may be the key itself, put there by mistake.
+fn api_key(checker: &mut Checker, field: &str, name: &str, variables: Variables<'_>) -> Option<String> {
+    let is_name = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(is_name) {
+        checker.refuse(field, "must be the name of an environment variable, of A-Z, 0-9 and _, that holds the key");
+        return None;
+    }
+    let key = variables(name);
+    if key.is_none() {
+        checker.refuse(field, format!("the environment variable {name} is not set"));
+    }
+    key
+}
+
+fn ondevice(checker: &mut Checker, raw: RawOnDevice) -> Option<OnDeviceConfig> {
+    let queue = checker.number("ondevice.queue", raw.queue, 1..=10_000);
+    let conversations = checker.number("ondevice.max_conversations", raw.max_conversations, 1..=64);
+    let weights = weights::find(&raw.model_id);
+    if weights.is_none() {
+        let known = weights::KNOWN.iter().map(|weights| weights.name.to_ascii_lowercase()).collect::<Vec<_>>();
+        checker.refuse("ondevice.model_id", format!("must be one of: {}", known.join(", ")));
+    }
+    let model = checker.model("ondevice.model_id", Some(&raw.model_id));
+    let directory = match raw.models_directory {
+        Some(text) => Some(checker.path("ondevice.models_directory", &text)),
+        None => weights::default_dir(),
+    };
+    if directory.is_none() {
+        checker.refuse("ondevice.models_directory", "must be given, as there is no home directory");
+    }
+    Some(OnDeviceConfig {
+        model: model?,
+        weights: weights?,
+        directory: directory?,
+        pull: raw.pull,
+        queue: queue?,
+        conversations: conversations?,
+    })
+}
+
+/// Collects what is wrong, so that all of it is told at once.
+#[derive(Default)]
+struct Checker(Problems);
+
+impl Checker {
+    fn refuse(&mut self, field: &str, reason: impl Display) {
+        self.0.push((field.to_owned(), reason.to_string()));
+    }
+
+    fn checked<T, E: Display>(&mut self, field: &str, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.refuse(field, error)).ok()
+    }
+
+    fn parsed<T: FromStr>(&mut self, field: &str, text: &str, rule: &str) -> Option<T> {
+        self.checked(field, text.parse().map_err(|_| rule))
+    }
+
+    fn number<N: TryFrom<u64>>(&mut self, field: &str, value: u64, range: RangeInclusive<u64>) -> Option<N> {
+        let number = if range.contains(&value) { N::try_from(value).ok() } else { None };
+        if number.is_none() {
+            self.refuse(field, format!("must be {} to {}", range.start(), range.end()));
+        }
+        number
+    }
+
+    /// What is wrong is noted, so that the value, whatever it is, will not be used.
+    fn seconds(&mut self, field: &str, value: u64, range: RangeInclusive<u64>) -> Duration {
+        Duration::from_secs(self.number(field, value, range).unwrap_or_default())
+    }
+
+    fn one_of<T: Copy>(&mut self, field: &str, text: &str, known: &[(&str, T)]) -> Option<T> {
+        let found = known.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+        if found.is_none() {
+            let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+            self.refuse(field, format!("must be one of: {}", names.join(", ")));
+        }
+        found
+    }
+
+    fn model(&mut self, field: &str, name: Option<&str>) -> Option<ModelId> {
+        self.checked(field, name?.parse())
+    }
+
+    fn path(&mut self, field: &str, text: &str) -> PathBuf {
+        if text.is_empty() {
+            self.refuse(field, "must be a path");
+        }
+        PathBuf::from(text)
+    }
+}

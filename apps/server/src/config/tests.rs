@@ -1,0 +1,220 @@
+use super::*;
+use crate::cli::Cli;
+use clap::Parser;
+use std::fs;
+use tempfile::TempDir;
+
+const PROVIDER: &str = "[[providers]]\nid = \"p\"\nbase_url = \"http://127.0.0.1:1/v1\"\n";
+
+fn load(file: &str, variables: &[(&str, &str)], flags: &[&str]) -> Result<Config, Vec<String>> {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("enigma.toml");
+    fs::write(&path, file).unwrap();
+    let flags = Cli::try_parse_from([&["enigma-server"], flags].concat()).unwrap().flags;
+    let variables = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+    let path_text = format!("{}/", directory.path().display());
+    Config::load(Some(&path), &flags, &variables)
+        .map_err(|ConfigError(problems)| problems.iter().map(|p| p.to_string().replace(&path_text, "")).collect())
+}
+
+#[track_caller]
+fn assert_refused(file: &str, variables: &[(&str, &str)], flags: &[&str], expected: &[&str]) {
+    let problems = load(file, variables, flags).unwrap_err();
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+    for (problem, expected) in problems.iter().zip(expected) {
+        assert!(problem.starts_with(expected), "expected {expected} …, got {problem}");
+    }
+}
+
+#[test]
+fn a_flag_wins_over_a_variable_a_variable_over_the_file_and_the_file_over_the_default() {
+    let listen = |file: &str, variables: &[(&str, &str)], flags: &[&str]| {
+        load(&format!("{file}\n{PROVIDER}"), variables, flags).unwrap().server.listen.port()
+    };
+    let file = "[server]\nlisten = \"127.0.0.1:1\"";
+    let variable = [("ENIGMA_SERVER_LISTEN", "127.0.0.1:2")];
+    let flag = ["--server-listen", "127.0.0.1:3"];
+    assert_eq!(listen("", &[], &[]), 8080);
+    assert_eq!(listen(file, &[], &[]), 1);
+    assert_eq!(listen(file, &variable, &[]), 2);
+    assert_eq!(listen(file, &variable, &flag), 3);
+    assert_eq!(listen("", &[], &flag), 3);
+}
+
+#[test]
+fn every_setting_can_be_a_variable_and_a_flag() {
+    let values = |setting: &crate::settings::Setting| match setting.key {
+        "chat.model_id" | "chat.fallback_model_id" => "m".to_owned(),
+        "ondevice.models_directory" => "/m".to_owned(),
+        "providers" => "[{ id = \"p\", base_url = \"http://127.0.0.1:1/v1\", default = true }]".to_owned(),
+        _ => setting.default.unwrap().to_owned(),
+    };
+    let all: Vec<_> = SETTINGS.iter().map(|setting| (setting.env, values(setting))).collect();
+    let variables: Vec<_> = all.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let config = load("", &variables, &[]).unwrap();
+    assert_eq!(config.providers.len(), 1);
+    assert_eq!(config.ondevice.unwrap().directory, Path::new("/m"));
+
+    let flags: Vec<_> = SETTINGS.iter().map(|setting| format!("--{}={}", setting.flag, values(setting))).collect();
+    let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+    let config = load("", &[], &flags).unwrap();
+    assert_eq!(config.chat.overrides.model.unwrap().as_str(), "m");
+}
+
+#[test]
+fn a_whole_file_is_read() {
+    let file = include_str!("../../enigma.example.toml");
+    let config = load(file, &[("OLLAMA_API_KEY", "secret-of-ollama")], &[]).unwrap();
+    assert!(!format!("{config:?}").contains("secret-of-ollama"));
+    assert!(config.providers.iter().any(|provider| provider.is_default));
+}
+
+#[test]
+fn defaults_are_those_of_the_core() {
+    let config = load(PROVIDER, &[], &[]).unwrap();
+    let chat = ChatSettings::default();
+    assert_eq!(config.chat.prompt.max_messages, chat.prompt.max_messages);
+    assert_eq!(config.chat.prompt.max_tokens, chat.prompt.max_tokens);
+    assert_eq!((config.chat.default_max_tokens, config.chat.max_tokens), (chat.default_max_tokens, chat.max_tokens));
+    assert_eq!((config.chat.request_timeout, config.chat.send_timeout), (chat.request_timeout, chat.send_timeout));
+    assert_eq!(config.models.timeouts, ModelTimeouts::default());
+    assert_eq!(config.models.retry, RetryPolicy::default());
+    assert_eq!(config.models.breaker, BreakerPolicy::default());
+    assert!(!config.environment.is_production && config.ondevice.is_none());
+}
+
+#[test]
+fn production_has_three_names() {
+    for (name, is_production) in
+        [("production", true), ("PRD", true), ("prod", true), ("staging", false), ("production-like", false)]
+    {
+        let config = load(PROVIDER, &[("ENVIRONMENT", name)], &[]).unwrap();
+        assert_eq!(config.environment.is_production, is_production, "{name}");
+    }
+}
+
+#[test]
+fn the_on_device_model_is_on_where_its_section_is() {
+    let ondevice = load("[ondevice]", &[], &[]).unwrap().ondevice.unwrap();
+    assert_eq!((ondevice.model.as_str(), ondevice.queue, ondevice.pull), ("smollm2-135m-instruct", 32, true));
+    assert!(load("", &[], &["--ondevice-pull", "false"]).unwrap().ondevice.is_some_and(|model| !model.pull));
+}
+
+#[test]
+fn debug_logging_counts_for_less_than_a_level_that_was_asked_for_next_to_it() {
+    let debug = [("DEBUG_LOGGING", "true")];
+    let file = format!("{PROVIDER}\n[log]\nlevel = \"warn\"");
+    assert_eq!(load(&file, &debug, &[]).unwrap().log.level, Level::DEBUG);
+    assert_eq!(load(&file, &[("DEBUG_LOGGING", "false")], &[]).unwrap().log.level, Level::WARN);
+    assert_eq!(load(&file, &debug, &["--log-level", "error"]).unwrap().log.level, Level::ERROR);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named_with_its_line() {
+    assert_refused("x = 1\ny = [", &[], &[], &["enigma.toml: .: line 2: "]);
+    let flags = Flags::default();
+    let error = Config::load(Some(Path::new("/no/such.toml")), &flags, &|_| None).unwrap_err();
+    assert!(error.to_string().starts_with("/no/such.toml: .: cannot be read"), "{error}");
+}
+
+#[test]
+fn a_field_that_is_unknown_or_of_another_type_is_named() {
+    assert_refused("[server]\nlisten_on = \"x\"", &[], &[], &["enigma.toml: server.listen_on: unknown field"]);
+    assert_refused("colour = 1", &[], &[], &["enigma.toml: colour: unknown field"]);
+    assert_refused("server = 3", &[], &[], &["enigma.toml: server: invalid type"]);
+    assert_refused("[chat]\nmax_tokens = \"many\"", &[], &[], &["enigma.toml: chat.max_tokens: invalid type"]);
+    assert_refused(
+        &format!("{PROVIDER}api_key = \"sk-secret\""),
+        &[],
+        &[],
+        &["enigma.toml: providers[0].api_key: unknown"],
+    );
+}
+
+#[test]
+fn a_bad_value_is_named_by_whoever_gave_it_and_all_are_told() {
+    let file = format!(
+        "environment = \"\"\n[server]\nlisten = \"localhost\"\ntrusted_proxies = [\"10.0.0.0/33\"]\n{PROVIDER}"
+    );
+    let variables = [("MODEL_ID", "a b"), ("MAX_MESSAGE_LENGTH", "10001")];
+    assert_refused(
+        &file,
+        &variables,
+        &["--log-format", "xml"],
+        &[
+            "enigma.toml: environment: must be 1 to 64",
+            "enigma.toml: server.listen: must be an IP address and a port",
+            "enigma.toml: server.trusted_proxies[0]: must be an IP address, or a network",
+            "environment variable MAX_MESSAGE_LENGTH: server.max_message_length: must be 1 to 10000",
+            "environment variable MODEL_ID: chat.model_id: must be 1 to 200 visible",
+            "flag --log-format: log.format: must be one of: json, text",
+        ],
+    );
+    assert_refused(
+        "",
+        &[("MAX_MESSAGE_COUNT", "ten")],
+        &[],
+        &["environment variable MAX_MESSAGE_COUNT: chat.max_message_count: must be a whole number"],
+    );
+    assert_refused("", &[], &[], &["enigma.toml: providers: there is no model"]);
+}
+
+#[test]
+fn a_model_for_all_tenants_that_nobody_serves_is_refused() {
+    let file = format!("[chat]\nfallback_model_id = \"spare\"\n{PROVIDER}models = {{ \"main\" = \"m\" }}");
+    assert_refused(
+        &file,
+        &[("MODEL_ID", "other")],
+        &[],
+        &[
+            "environment variable MODEL_ID: chat.model_id: nobody serves model other",
+            "enigma.toml: chat.fallback_model_id: nobody serves model spare",
+        ],
+    );
+    let config = load(&file.replace("spare", "main"), &[], &[]).unwrap();
+    assert!(config.serves(&"main".parse().unwrap()) && !config.serves(&"other".parse().unwrap()));
+}
+
+#[test]
+fn limits_that_depend_on_each_other_are_compared() {
+    let file = format!("[chat]\nmax_tokens = 10\n{PROVIDER}");
+    assert_refused(&file, &[], &[], &["enigma.toml: chat.default_max_tokens: must be 1 to 10"]);
+    let file = format!("[models]\nretry_max_delay_ms = 100\n{PROVIDER}");
+    assert_refused(&file, &[], &[], &["enigma.toml: models.retry_base_delay_ms: must be 0 to 100"]);
+}
+
+#[test]
+fn providers_are_checked_and_their_keys_never_shown() {
+    let more = |text: &str| format!("{PROVIDER}{text}");
+    assert_refused(
+        &more("api_key_env = \"sk-secret\""),
+        &[],
+        &[],
+        &["enigma.toml: providers[0].api_key_env: must be the name of an environment variable"],
+    );
+    assert!(!format!("{:?}", load(&more("api_key_env = \"sk-secret\""), &[], &[])).contains("sk-secret"));
+    assert_refused(
+        &more("api_key_env = \"KEY\""),
+        &[],
+        &[],
+        &["enigma.toml: providers[0].api_key_env: the environment variable KEY is not set"],
+    );
+    assert_refused(&more(PROVIDER), &[], &[], &["enigma.toml: providers[1].id: p is taken"]);
+    let two = more("default = true\n[[providers]]\nid = \"q\"\nbase_url = \"https://q.example/v1\"\ndefault = true");
+    assert_refused(&two, &[], &[], &["enigma.toml: providers[1].default: another provider"]);
+    let wrong = "[[providers]]\nid = \"P!\"\nbase_url = \"ftp://x\"";
+    assert_refused(
+        wrong,
+        &[],
+        &[],
+        &["enigma.toml: providers[0].id: must be", "enigma.toml: providers[0]: the base URL"],
+    );
+    let keyed = load(&more("api_key_env = \"KEY\""), &[("KEY", "sk-secret-key")], &[]).unwrap();
+    assert!(!format!("{keyed:?}").contains("sk-secret-key"));
+    assert_refused(
+        "",
+        &[("ENIGMA_PROVIDERS", "[{ id = \"p\" }]")],
+        &[],
+        &["environment variable ENIGMA_PROVIDERS: providers[0]: missing field `base_url`"],
+    );
+}

@@ -1,0 +1,164 @@
+use super::*;
+use axum::Extension;
+use axum::routing::{get, post};
+use enigma_core::tenant::ClientAddress;
+use futures_util::FutureExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+struct Host {
+    address: SocketAddr,
+    background: TrackedBackground,
+    draining: CancellationToken,
+    release: Arc<Notify>,
+}
+
+const SOON: Duration = Duration::from_secs(5);
+
+fn start(change: impl FnOnce(&mut Connections)) -> Host {
+    let release = Arc::new(Notify::new());
+    let wait = Arc::clone(&release);
+    let router = Router::new()
+        .route("/who", get(|Extension(address): Extension<ClientAddress>| async move { address.as_str().to_owned() }))
+        .route("/echo", post(|body: String| async move { body }))
+        .route("/slow", get(|| async move { wait.notified().map(|()| "slow").await }))
+        .route(
+            "/background",
+            get(|Extension(background): Extension<Arc<dyn Background>>| async move {
+                background.spawn(Box::pin(async {}));
+            }),
+        );
+    let background = TrackedBackground::default();
+    let mut connections = Connections {
+        router,
+        background: background.clone(),
+        trusted_proxies: Arc::new([]),
+        limit: 10,
+        header_read_timeout: Duration::from_millis(200),
+        idle_timeout: Duration::from_secs(60),
+        body_read_timeout: Duration::from_millis(200),
+    };
+    change(&mut connections);
+    let listener = listen(reserve("127.0.0.1:0".parse().unwrap()).unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let draining = CancellationToken::new();
+    background.track(connections.accept(listener, draining.clone()));
+    Host { address, background, draining, release }
+}
+
+async fn send(address: SocketAddr, text: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    stream
+}
+
+async fn rest(mut stream: TcpStream) -> String {
+    let mut text = Vec::new();
+    let _ = timeout(SOON, stream.read_to_end(&mut text)).await.expect("the connection ends");
+    String::from_utf8(text).unwrap()
+}
+
+fn request(path: &str, headers: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: x\r\n{headers}connection: close\r\n\r\n")
+}
+
+#[tokio::test]
+async fn the_client_is_the_peer_and_spoofed_headers_are_ignored() {
+    let host = start(|_| {});
+    let answer = rest(send(host.address, &request("/who", "x-forwarded-for: 203.0.113.9\r\n")).await).await;
+    assert!(answer.ends_with("127.0.0.1"), "{answer}");
+
+    let behind_proxy = start(|c| c.trusted_proxies = Arc::new(["127.0.0.1".parse().unwrap()]));
+    let headers = "x-forwarded-for: 1.1.1.1, 203.0.113.9\r\n";
+    let answer = rest(send(behind_proxy.address, &request("/who", headers)).await).await;
+    assert!(answer.ends_with("203.0.113.9"), "{answer}");
+}
+
+#[tokio::test]
+async fn work_of_a_request_can_outlive_it() {
+    let host = start(|_| {});
+    let answer = rest(send(host.address, &request("/background", "")).await).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_costs_the_connection() {
+    let host = start(|_| {});
+    for start in ["", "GET /who HT"] {
+        let began = Instant::now();
+        rest(send(host.address, start).await).await;
+        assert!(began.elapsed() >= Duration::from_millis(150));
+    }
+}
+
+#[tokio::test]
+async fn between_two_requests_a_connection_may_be_idle_for_longer_than_a_head_may_take() {
+    let host = start(|_| {});
+    let mut stream = send(host.address, "GET /who HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    stream.write_all(request("/who", "").as_bytes()).await.unwrap();
+    let answers = rest(stream).await;
+    assert_eq!(answers.matches("127.0.0.1").count(), 2, "{answers}");
+}
+
+#[tokio::test]
+async fn a_connection_that_stays_idle_is_closed() {
+    let host = start(|c| c.idle_timeout = Duration::from_millis(300));
+    let began = Instant::now();
+    let answer = rest(send(host.address, "GET /who HTTP/1.1\r\nhost: x\r\n\r\n").await).await;
+    assert!(answer.ends_with("127.0.0.1") && began.elapsed() >= Duration::from_millis(250), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_costs_the_connection() {
+    let host = start(|_| {});
+    let answer = rest(send(host.address, "POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nx").await).await;
+    assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_refused() {
+    let host = start(|_| {});
+    let answer = rest(send(host.address, &request("/who", &format!("x: {}\r\n", "x".repeat(HEAD_BYTES)))).await).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+}
+
+#[tokio::test]
+async fn further_connections_wait_until_one_ends() {
+    let host = start(|c| c.limit = 1);
+    let first = send(host.address, &request("/slow", "")).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let second = tokio::task::LocalSet::new();
+    let waiting = second.run_until(async {
+        let answer = rest(send(host.address, &request("/who", "")).await).boxed_local();
+        let mut answer = pin!(answer);
+        assert!(timeout(Duration::from_millis(300), answer.as_mut()).await.is_err(), "it waits");
+        host.release.notify_one();
+        answer.await
+    });
+    assert!(waiting.await.ends_with("127.0.0.1"));
+    assert!(rest(first).await.ends_with("slow"));
+}
+
+#[tokio::test]
+async fn draining_closes_idle_connections_and_lets_the_others_finish() {
+    let host = start(|c| c.header_read_timeout = SOON);
+    let idle = send(host.address, "").await;
+    let busy = send(host.address, "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    host.draining.cancel();
+    assert_eq!(rest(idle).await, "");
+    let late = TcpStream::connect(host.address).await;
+    assert!(late.is_err(), "nothing is accepted any more");
+    assert!(host.background.wait().now_or_never().is_none());
+    host.release.notify_one();
+    assert!(rest(busy).await.ends_with("slow"));
+    timeout(SOON, host.background.wait()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_found_before_anything_listens() {
+    let host = start(|_| {});
+    assert_eq!(reserve(host.address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+}

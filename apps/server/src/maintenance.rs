@@ -1,0 +1,130 @@
+//! What has to be done from time to time: what retention ends is removed, reservations that were lost are charged, and the
+//! database gives back its room.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use enigma_core::ports::{Clock, IdSource};
+use enigma_core::tenant::Tenant;
+use enigma_core::{PortError, Timestamp};
+use enigma_memory::MemoryTenantDirectory;
+use tokio_util::sync::CancellationToken;
+
+use crate::storage::Stores;
+
+/// How often, on average.
+const EVERY: Duration = Duration::from_secs(3600);
+/// The first time comes after the rush of a start.
+const FIRST: Duration = Duration::from_secs(60);
+
+/// The work, and what it needs.
+pub(crate) struct Maintenance {
+    pub(crate) stores: Stores,
+    pub(crate) tenants: Arc<MemoryTenantDirectory>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn IdSource>,
+}
+
+impl Maintenance {
+    /// Does it again and again, until `ending`. What is under way then is left where it is; the next start goes on with it.
+    pub(crate) async fn run(self, ending: CancellationToken) {
+        let again_and_again = async {
+            let mut pause = FIRST;
+            loop {
+                self.clock.sleep(self.jittered(pause)).await;
+                self.once().await;
+                pause = EVERY;
+            }
+        };
+        ending.run_until_cancelled(again_and_again).await;
+    }
+
+    /// From nine to eleven tenths, so that servers that were started together do not work together for ever.
+    fn jittered(&self, pause: Duration) -> Duration {
+        pause.mul_f64(0.9 + 0.2 * self.ids.unit())
+    }
+
+    async fn once(&self) {
+        let mut removed = 0;
+        for tenant in self.tenants.snapshot().tenants() {
+            match self.tend(tenant, self.clock.now()).await {
+                Ok(rows) => removed += rows,
+                Err(error) => tracing::error!(tenant = %tenant.id(), %error, "maintenance of a tenant failed"),
+            }
+        }
+        if let Some(durable) = &self.stores.durable
+            && let Err(error) = durable.maintenance.compact().await
+        {
+            tracing::error!(%error, "the database could not be compacted");
+        }
+        tracing::info!(removed, "maintenance done");
+    }
+
+    async fn tend(&self, tenant: &Tenant, now: Timestamp) -> Result<u64, PortError> {
+        // The books charge what has expired when they are looked at.
+        self.stores.ledger.balance(tenant.id(), now).await?;
+        match &self.stores.durable {
+            Some(durable) => {
+                let swept = durable.maintenance.sweep(tenant.id(), tenant.retention(), now).await?;
+                Ok(swept.messages + swept.listed_sessions + swept.idempotency_keys + swept.usage_records)
+            }
+            None => self.stores.sessions.sweep(tenant.id(), tenant.retention(), now).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::OsIds;
+    use crate::config;
+    use enigma_core::ports::TokenLedger;
+    use enigma_core::tenant::{TenantIndex, TokenBudget};
+    use enigma_core::{RequestId, TenantId};
+    use enigma_memory::testing::ManualClock;
+
+    fn maintenance(clock: &Arc<ManualClock>) -> Maintenance {
+        let tenant = Tenant::from_json(r#"{ "tenantId": "acme", "aiModels": { "chat": "m" } }"#).unwrap();
+        Maintenance {
+            stores: crate::storage::open(&config::Storage::Memory).unwrap(),
+            tenants: Arc::new(MemoryTenantDirectory::new(TenantIndex::new([tenant]).unwrap())),
+            clock: Arc::clone(clock) as Arc<dyn Clock>,
+            ids: Arc::new(OsIds),
+        }
+    }
+
+    async fn settled(ledger: &dyn TokenLedger, now: Timestamp) -> u64 {
+        ledger.balance(&TenantId::new("acme").unwrap(), now).await.unwrap().day.settled
+    }
+
+    #[tokio::test]
+    async fn a_lost_reservation_is_charged() {
+        let start = Timestamp::from_millis(1_000_000);
+        let clock = Arc::new(ManualClock::new(start));
+        let maintenance = maintenance(&clock);
+        let ledger = Arc::clone(&maintenance.stores.ledger);
+        let (tenant, request) = (TenantId::new("acme").unwrap(), RequestId::new(uuid::Uuid::nil()));
+        let lifetime = Duration::from_secs(10);
+        ledger.reserve(&tenant, request, 7, &TokenBudget::default(), lifetime, start).await.unwrap().unwrap();
+        clock.advance(Duration::from_secs(11));
+        maintenance.once().await;
+        assert_eq!(settled(&*ledger, start).await, 7);
+    }
+
+    #[tokio::test]
+    async fn it_ends_when_it_is_told_to() {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(0)));
+        let ending = CancellationToken::new();
+        ending.cancel();
+        maintenance(&clock).run(ending).await;
+    }
+
+    #[test]
+    fn pauses_differ_by_a_tenth_at_most() {
+        let maintenance = maintenance(&Arc::new(ManualClock::new(Timestamp::from_millis(0))));
+        for _ in 0..100 {
+            let pause = maintenance.jittered(Duration::from_secs(100)).as_secs_f64();
+            assert!((90.0..=110.0).contains(&pause), "{pause}");
+        }
+    }
+}

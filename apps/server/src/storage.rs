@@ -1,0 +1,104 @@
+//! Where data is kept: the adapters of every port that remembers something.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use enigma_core::PortError;
+use enigma_core::ports::{IdempotencyStore, SessionIndex, SessionStore, Telemetry, TokenLedger};
+use enigma_memory::{
+    MemoryIdempotencyStore, MemorySessionIndex, MemorySessionStore, MemoryTelemetry, MemoryTokenLedger,
+};
+use enigma_sqlite::{
+    Database, OpenError, Options, SqliteIdempotencyStore, SqliteMaintenance, SqliteSessionIndex, SqliteSessionStore,
+    SqliteTelemetry, SqliteTokenLedger, Synchronous,
+};
+
+use crate::config;
+
+/// How long records of usage are kept, in days: a year, and what a bill may be late.
+const USAGE_DAYS: u32 = 400;
+
+/// The stores of a server.
+#[derive(Clone)]
+pub(crate) struct Stores {
+    pub(crate) sessions: Arc<dyn SessionStore>,
+    pub(crate) index: Arc<dyn SessionIndex>,
+    pub(crate) ledger: Arc<dyn TokenLedger>,
+    pub(crate) idempotency: Arc<dyn IdempotencyStore>,
+    pub(crate) telemetry: Arc<dyn Telemetry>,
+    pub(crate) durable: Option<Durable>,
+}
+
+/// What a file needs beyond the ports.
+#[derive(Clone)]
+pub(crate) struct Durable {
+    pub(crate) database: Database,
+    pub(crate) maintenance: SqliteMaintenance,
+}
+
+/// Opens what is configured. It blocks while it reads.
+///
+/// # Errors
+/// [`OpenError`].
+pub(crate) fn open(storage: &config::Storage) -> Result<Stores, OpenError> {
+    match storage {
+        config::Storage::Memory => Ok(memory()),
+        config::Storage::File { path, synchronous } => file(path, *synchronous),
+    }
+}
+
+fn memory() -> Stores {
+    Stores {
+        sessions: Arc::new(MemorySessionStore::default()),
+        index: Arc::new(MemorySessionIndex::default()),
+        ledger: Arc::new(MemoryTokenLedger::default()),
+        idempotency: Arc::new(MemoryIdempotencyStore::default()),
+        telemetry: Arc::new(MemoryTelemetry::default()),
+        durable: None,
+    }
+}
+
+fn file(path: &Path, synchronous: Synchronous) -> Result<Stores, OpenError> {
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).map_err(OpenError::File)?;
+    }
+    let database = Database::open(path, &Options { synchronous, ..Options::default() })?;
+    Ok(Stores {
+        sessions: Arc::new(SqliteSessionStore::new(database.clone())),
+        index: Arc::new(SqliteSessionIndex::new(database.clone())),
+        ledger: Arc::new(SqliteTokenLedger::new(database.clone())),
+        idempotency: Arc::new(SqliteIdempotencyStore::new(database.clone())),
+        telemetry: Arc::new(SqliteTelemetry::new(database.clone())),
+        durable: Some(Durable { maintenance: SqliteMaintenance::new(database.clone(), USAGE_DAYS), database }),
+    })
+}
+
+impl Stores {
+    /// Whether the stores answer: one read, and one piece of work in the line of the writes, that changes nothing.
+    ///
+    /// # Errors
+    /// [`PortError`] when they do not.
+    pub(crate) async fn probe(&self) -> Result<(), PortError> {
+        let nobody = enigma_core::TenantId::new("readiness-probe").expect("it keeps to the alphabet");
+        let request = enigma_core::RequestId::new(uuid::Uuid::nil());
+        self.index.list(&nobody, None, enigma_core::Timestamp::from_millis(0), None, 1).await?;
+        self.ledger.release(&nobody, &request).await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn both_kinds_of_storage_answer_and_a_closed_file_does_not() {
+        open(&config::Storage::Memory).unwrap().probe().await.unwrap();
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("not/yet/there.db");
+        let stores = open(&config::Storage::File { path, synchronous: Synchronous::Off }).unwrap();
+        stores.probe().await.unwrap();
+        stores.durable.as_ref().unwrap().database.close().await;
+        assert!(stores.probe().await.is_err());
+    }
+}

@@ -1,0 +1,129 @@
+//! Puts the core, its adapters and the router together. The one place that names them all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use enigma_core::ProviderId;
+use enigma_core::admission::Admission;
+use enigma_core::chat::{ChatPorts, ChatService, SessionService};
+use enigma_core::model::{ModelGateway, ModelRoute, StaticCatalog};
+use enigma_core::ports::{Clock, IdSource, TenantDirectory};
+use enigma_core::tenant::Resolver;
+use enigma_http::{App, AppPorts, HttpSettings, Readiness};
+use enigma_memory::{MemoryRateLimiter, MemoryStreamSlots, MemoryTenantDirectory, MemoryTurnQueue};
+use enigma_ondevice::OnDeviceModel;
+use enigma_openai::{InvalidTransport, OpenAiModel, ReqwestTransport, TransportOptions};
+
+use crate::adapters::{OsIds, SystemClock};
+use crate::config::{Config, ONDEVICE_PROVIDER};
+use crate::storage::Stores;
+
+/// What a reservation may outlive its request by: the last events to a slow client, and the bookkeeping.
+const RESERVATION_MARGIN: Duration = Duration::from_secs(60);
+/// How long the stores may take to show that they are there.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The models of `config`.
+///
+/// # Errors
+/// When HTTP clients cannot be made.
+pub(crate) fn catalog(config: &Config, ondevice: Option<OnDeviceModel>) -> Result<StaticCatalog, InvalidTransport> {
+    let mut catalog = StaticCatalog::new();
+    if let (Some(section), Some(model)) = (&config.ondevice, ondevice) {
+        let provider = ProviderId::new(ONDEVICE_PROVIDER).expect("it keeps to the alphabet");
+        catalog = catalog.with_model(section.model.clone(), ModelRoute { provider, model: Arc::new(model) });
+    }
+    for provider in &config.providers {
+        let options = TransportOptions { connect_timeout: provider.connect_timeout, ..TransportOptions::default() };
+        let transport = Arc::new(ReqwestTransport::new(&options)?);
+        let model = Arc::new(OpenAiModel::new(provider.endpoint.clone(), transport));
+        let route = ModelRoute { provider: provider.id.clone(), model };
+        for name in &provider.models {
+            catalog = catalog.with_model(name.clone(), route.clone());
+        }
+        if provider.is_default {
+            catalog = catalog.with_default(route);
+        }
+    }
+    Ok(catalog)
+}
+
+/// The router over everything.
+pub(crate) fn router(
+    config: &Config,
+    tenants: Arc<MemoryTenantDirectory>,
+    catalog: StaticCatalog,
+    stores: &Stores,
+) -> Router {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let ids: Arc<dyn IdSource> = Arc::new(OsIds);
+    let turns = Arc::new(MemoryTurnQueue::default());
+    let directory: Arc<dyn TenantDirectory> = tenants;
+    let admission = Admission::new(
+        Arc::new(MemoryRateLimiter::default()),
+        Arc::new(MemoryStreamSlots::default()),
+        Arc::clone(&stores.ledger),
+        config.chat.request_timeout + config.chat.send_timeout + RESERVATION_MARGIN,
+    );
+    let models = &config.models;
+    let gateway = ModelGateway::new(
+        Arc::new(catalog),
+        Arc::clone(&clock),
+        Arc::clone(&ids),
+        models.breaker,
+        models.retry,
+        models.timeouts,
+    );
+    let chat = ChatPorts {
+        admission,
+        models: gateway,
+        store: Arc::clone(&stores.sessions),
+        index: Arc::clone(&stores.index),
+        turns: Arc::clone(&turns) as _,
+        idempotency: Arc::clone(&stores.idempotency),
+        telemetry: Arc::clone(&stores.telemetry),
+        clock: Arc::clone(&clock),
+        ids: Arc::clone(&ids),
+    };
+    let ports = AppPorts {
+        resolver: Resolver::new(Arc::clone(&directory), None),
+        directory,
+        chat: ChatService::new(chat, config.chat.clone()),
+        sessions: SessionService::new(
+            Arc::clone(&stores.sessions),
+            Arc::clone(&stores.index),
+            turns,
+            Arc::clone(&clock),
+            config.chat.request_timeout,
+        ),
+        clock: Arc::clone(&clock),
+        ids,
+        readiness: Arc::new(StoresAnswer { stores: stores.clone(), clock }),
+    };
+    let settings = HttpSettings {
+        environment: config.environment.name.clone(),
+        max_body_bytes: config.server.max_body_bytes,
+        max_message_chars: config.server.max_message_chars,
+        keep_alive: config.server.keep_alive,
+    };
+    enigma_http::router(App::new(ports, settings))
+}
+
+/// Ready while the stores answer. The models need no look: the on-device one was loaded before anything listened, and of the
+/// others each request finds out.
+struct StoresAnswer {
+    stores: Stores,
+    clock: Arc<dyn Clock>,
+}
+
+#[async_trait]
+impl Readiness for StoresAnswer {
+    async fn check(&self) -> Result<(), String> {
+        tokio::select! {
+            probed = self.stores.probe() => probed.map_err(|error| format!("the database does not answer: {error}")),
+            () = self.clock.sleep(PROBE_TIMEOUT) => Err("the database does not answer in time".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use enigma_core::chat::{ChatError, ChatEvent, StreamFailure};
+use enigma_core::model::{FinishReason, GatewayError, ModelError, Role};
+use enigma_core::ports::Background;
+use enigma_core::usage::Ending;
+use enigma_memory::testing::{CallState, Script, Step};
+use futures_util::StreamExt;
+
+use crate::harness::{World, done, finish, hello, read, say, text};
+
+#[tokio::test]
+async fn a_whole_answer_is_kept_charged_and_recorded_once() {
+    let world = World::new();
+    world.main.push(hello());
+    let reply = world.ask(world.question(Some(1)).await).await.unwrap();
+    assert_eq!((reply.model.as_str(), reply.tokens_in, reply.replayed), ("main", 10, false));
+    let events = read(reply.events).await;
+    assert_eq!(text(&events), "Hello");
+    let done = done(&events);
+    assert_eq!((done.tokens_in, done.tokens_out, done.finish_reason), (12, 3, Some(FinishReason::Stop)));
+
+    let history = world.history(1).await;
+    let said: Vec<_> = history.iter().map(|m| (m.role, m.content.as_str(), m.truncated)).collect();
+    assert_eq!(said, [(Role::User, &*"x".repeat(40), false), (Role::Assistant, "Hello", false)]);
+    assert_eq!(world.books().await, (15, 0));
+    let [record] = &world.records()[..] else { panic!("one record") };
+    assert_eq!((record.tokens_in, record.tokens_out, record.charged, record.estimated), (12, 3, 15, false));
+    assert_eq!((record.ending, record.provider.as_ref().unwrap().as_str()), (Ending::Finished, "one"));
+    world.assert_nothing_is_held().await;
+}
+
+#[tokio::test]
+async fn without_a_session_nothing_is_kept() {
+    let world = World::new();
+    world.main.push(hello());
+    let reply = world.ask(world.question(None).await).await.unwrap();
+    read(reply.events).await;
+    assert!(world.history(1).await.is_empty());
+    assert_eq!(world.books().await, (15, 0));
+}
+
+#[tokio::test]
+async fn without_the_providers_count_tokens_are_estimated() {
+    let world = World::new();
+    world.main.push(Script::new([say("12345"), say("6789"), finish()]));
+    let events = read(world.ask(world.question(Some(1)).await).await.unwrap().events).await;
+    assert_eq!((done(&events).tokens_in, done(&events).tokens_out), (10, 3), "nine characters make three tokens");
+    assert!(world.records()[0].estimated);
+    assert_eq!(world.books().await, (13, 0));
+}
+
+#[tokio::test]
+async fn a_failure_before_the_first_piece_costs_nothing() {
+    let world = World::new();
+    world.main.push(Script::refusing(ModelError::Unsupported { feature: "x" }));
+    let rejected = world.ask(world.question(Some(1)).await).await.unwrap_err();
+    assert!(matches!(rejected.error, ChatError::Gateway(GatewayError::Failed { .. })), "{rejected:?}");
+    assert!(rejected.rate.is_some(), "the windows were looked at");
+    world.settle_down().await;
+    assert_eq!(world.books().await, (0, 0));
+    assert!(world.history(1).await.is_empty());
+    assert_eq!(world.records()[0].ending, Ending::Failed);
+    world.assert_nothing_is_held().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_kept_truncated_and_charged() {
+    let world = World::new();
+    let broken = ModelError::Interrupted { message: "reset".into() };
+    world.main.push(Script::new([say("12345678"), Step::Fail(broken)]));
+    let events = read(world.ask(world.question(Some(1)).await).await.unwrap().events).await;
+    assert_eq!(events[1], ChatEvent::Failed(StreamFailure::Model), "the error comes before done");
+    assert_eq!((done(&events).finish_reason, done(&events).ending), (None, Ending::Failed));
+    let history = world.history(1).await;
+    assert!(history[1].truncated && history[1].content == "12345678");
+    assert_eq!(world.books().await, (12, 0));
+    assert_eq!(world.records().len(), 1);
+    world.assert_nothing_is_held().await;
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_ends_the_model_and_keeps_what_was_said() {
+    let world = World::new();
+    world.main.push(Script::new([say("12345678"), Step::Hang]));
+    let mut reply = world.ask(world.question(Some(1)).await).await.unwrap();
+    assert_eq!(reply.events.next().await, Some(ChatEvent::Content("12345678".into())));
+    assert_eq!(world.main.states(), [CallState::Streaming]);
+    drop(reply);
+    world.background.idle().await;
+    assert_eq!(world.main.states(), [CallState::Dropped]);
+    assert!(world.history(1).await[1].truncated);
+    assert_eq!(world.books().await, (12, 0));
+    assert_eq!(world.records()[0].ending, Ending::ClientGone);
+    world.assert_nothing_is_held().await;
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_before_the_first_piece_pays_for_the_prompt() {
+    let world = World::new();
+    world.main.push(Script::new([Step::Hang]));
+    let asking = world.ask(world.question(Some(1)).await);
+    let answered = tokio::select! { biased; answer = asking => Some(answer), () = world.settle_down() => None };
+    assert!(answered.is_none());
+    world.background.idle().await;
+    assert_eq!(world.main.states(), [CallState::Dropped]);
+    assert!(world.history(1).await.is_empty(), "there is nothing to keep");
+    assert_eq!(world.books().await, (10, 0));
+    assert_eq!(world.records()[0].ending, Ending::ClientGone);
+    world.assert_nothing_is_held().await;
+}
+
+#[tokio::test]
+async fn a_slow_client_holds_the_model_back_and_is_given_up_in_time() {
+    let world = World::new();
+    world.main.push(Script::new((0..1000).map(|_| say("12345678"))));
+    let reply = world.ask(world.question(Some(1)).await).await.unwrap();
+    world.settle_down().await;
+    assert_eq!(world.background.running(), 1, "the task waits for the client");
+    world.clock.advance(Duration::from_secs(10));
+    world.background.idle().await;
+    assert_eq!(world.main.states(), [CallState::Dropped]);
+    let kept = world.history(1).await[1].content.len() / 8;
+    assert!((8..16).contains(&kept), "{kept} pieces were read for a client that read none");
+    assert_eq!(world.records()[0].ending, Ending::ClientGone);
+    drop(reply);
+    world.assert_nothing_is_held().await;
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_ends_with_an_error_and_done() {
+    let world = World::new();
+    let slow = (0..60).flat_map(|_| [Step::Wait(Duration::from_secs(4)), say("1234")]);
+    world.main.push(Script::new([say("1234")].into_iter().chain(slow)));
+    let reply = world.ask(world.question(Some(1)).await).await.unwrap();
+    let reading = tokio::spawn(read(reply.events));
+    while world.background.running() > 0 {
+        world.settle_down().await;
+        world.clock.advance(Duration::from_secs(1));
+    }
+    let events = reading.await.unwrap();
+    assert_eq!(events[events.len() - 2], ChatEvent::Failed(StreamFailure::TimedOut));
+    assert_eq!(done(&events).ending, Ending::TimedOut);
+    assert!(world.history(1).await[1].truncated);
+    world.assert_nothing_is_held().await;
+}
+
+#[tokio::test]
+async fn silence_between_pieces_has_an_end() {
+    let world = World::new();
+    world.main.push(Script::new([say("1234"), Step::Hang]));
+    let reply = world.ask(world.question(Some(1)).await).await.unwrap();
+    world.settle_down().await;
+    world.clock.advance(Duration::from_secs(5));
+    let events = read(reply.events).await;
+    assert_eq!(events[1], ChatEvent::Failed(StreamFailure::TimedOut));
+    done(&events);
+    world.assert_nothing_is_held().await;
+}
+
+#[tokio::test]
+async fn a_provider_that_never_closes_after_its_end_does_not_spoil_the_answer() {
+    let world = World::new();
+    world.main.push(Script::new([say("1234"), finish(), Step::Hang]));
+    let reply = world.ask(world.question(Some(1)).await).await.unwrap();
+    world.settle_down().await;
+    world.clock.advance(Duration::from_secs(2));
+    let events = read(reply.events).await;
+    assert_eq!(done(&events).ending, Ending::Finished);
+    assert!(!world.history(1).await[1].truncated);
+}
+
+#[tokio::test]
+async fn a_host_that_stops_ends_its_streams_with_an_error_and_done() {
+    let world = World::new();
+    world.main.push(Script::new([say("1234"), Step::Hang]));
+    let reply = world.ask(world.question(Some(1)).await).await.unwrap();
+    world.background.stop();
+    let events = read(reply.events).await;
+    assert_eq!(events[1], ChatEvent::Failed(StreamFailure::ShutDown));
+    done(&events);
+    assert!(world.history(1).await[1].truncated);
+    assert_eq!(world.records()[0].ending, Ending::ShutDown);
+    world.assert_nothing_is_held().await;
+    let _ = world.background.stopping();
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_kept_is_not_called_done_well() {
+    let world = World::new();
+    world.store.fails.store(true, Ordering::Relaxed);
+    world.main.push(hello());
+    let events = read(world.ask(world.question(Some(1)).await).await.unwrap().events).await;
+    assert_eq!(events[2], ChatEvent::Failed(StreamFailure::NotKept));
+    assert_eq!(done(&events).finish_reason, None);
+    assert_eq!(world.books().await, (15, 0), "it was used all the same");
+    assert_eq!(world.records()[0].ending, Ending::Failed);
+    world.assert_nothing_is_held().await;
+}
+
+#[tokio::test]
+async fn use_beyond_the_budget_is_recorded_as_an_overrun_and_not_charged() {
+    let world = World::new();
+    let greedy = Script::saying(["Hi"], crate::harness::usage(990, 500));
+    world.main.push(greedy);
+    let events = read(world.ask(world.question(Some(1)).await).await.unwrap().events).await;
+    assert_eq!(done(&events).tokens_out, 500, "the client is told the truth");
+    assert_eq!(world.books().await, (1000, 0), "the budget holds");
+    assert_eq!((world.records()[0].charged, world.records()[0].overrun), (1000, 490));
+}

@@ -1,0 +1,188 @@
+//! What the router answers is what the document says.
+
+use enigma_core::model::{Delta, ModelError};
+use enigma_memory::testing::{Script, Step};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use serde_json::{Value, json};
+
+use crate::document::operations;
+use crate::schema::problems;
+use crate::support::{Answered, Host, document};
+
+const SESSION: &str = "6f9619ff-8b86-4011-b42d-00cf4fc964ff";
+
+/// The operation that a request is one of.
+fn operation<'a>(document: &'a Value, method: &str, path: &str) -> &'a Value {
+    let path: Vec<_> = path.split('?').next().unwrap_or_default().split('/').collect();
+    let matches = |template: &str| {
+        let template: Vec<_> = template.split('/').collect();
+        template.len() == path.len() && template.iter().zip(&path).all(|(a, b)| a == b || a.starts_with('{'))
+    };
+    let mut all = operations(document).into_iter();
+    all.find(|(known, template, _)| known == method && matches(template)).map(|(_, _, operation)| operation).unwrap()
+}
+
+#[track_caller]
+fn assert_described(document: &Value, method: &str, path: &str, answer: &Answered) {
+    let what = format!("{method} {path}: {} {}", answer.status, answer.text);
+    let response = &operation(document, method, path)["responses"][answer.status.as_str()];
+    assert!(response.is_object(), "the status is not described: {what}");
+    let described = response["headers"].as_object().unwrap();
+    for name in ["x-trace-id", "x-request-id"] {
+        assert!(answer.headers.contains_key(name), "{name} is missing: {what}");
+    }
+    let is_ours = |name: &str| {
+        let general = ["x-content-type-options", "x-frame-options", "x-accel-buffering"];
+        let named = [RETRY_AFTER.as_str(), WWW_AUTHENTICATE.as_str(), "ratelimit", "ratelimit-policy"];
+        !general.contains(&name) && (name.starts_with("x-") || name.starts_with("idempotency") || named.contains(&name))
+    };
+    for name in answer.headers.keys().map(http::HeaderName::as_str).filter(|name| is_ours(name)) {
+        assert!(described.contains_key(name), "header {name} is not described: {what}");
+    }
+    let media_type = answer.headers[CONTENT_TYPE].to_str().unwrap().split(';').next().unwrap();
+    let media = &response["content"][media_type];
+    assert!(media.is_object(), "{media_type} is not described: {what}");
+    if media_type == "text/event-stream" {
+        return assert_events_described(document, &media["x-sse-events"], answer);
+    }
+    let found = problems(document, &media["schema"], &answer.json());
+    assert!(found.is_empty(), "{found:#?}: {what}");
+    if let Some(codes) = response["x-error-codes"].as_array() {
+        assert!(codes.contains(&answer.json()["error"]["code"]), "the code is not described: {what}");
+    }
+}
+
+#[track_caller]
+fn assert_events_described(document: &Value, events: &Value, answer: &Answered) {
+    assert!(answer.text.ends_with("\n\n"));
+    for event in answer.text.trim_end().split("\n\n") {
+        let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        let data = field("data").unwrap();
+        if data == "[DONE]" {
+            continue;
+        }
+        let data: Value = serde_json::from_str(data).unwrap();
+        let kind = if data.get("error").is_some() { "error" } else { field("event").unwrap_or("message") };
+        let found = problems(document, &events[kind], &data);
+        assert!(found.is_empty(), "{found:#?}: {event}");
+    }
+}
+
+fn chat(stream: bool) -> String {
+    json!({ "sessionId": SESSION, "message": "Hi", "stream": stream }).to_string()
+}
+
+fn completion(stream: bool) -> String {
+    let options = json!({ "include_usage": true });
+    json!({ "model": "m", "messages": [{ "role": "user", "content": "Hi" }], "stream": stream, "stream_options": options })
+        .to_string()
+}
+
+fn breaking_off() -> Script {
+    let error = ModelError::Interrupted { message: "cut".to_owned() };
+    Script::new([Step::Say(Delta::Content("Hel".to_owned())), Step::Fail(error)])
+}
+
+#[tokio::test]
+async fn good_answers_are_described() {
+    let (document, host) = (document(), Host::new());
+    let session = format!("/sessions/{SESSION}");
+    let chat_of = format!("/chat/{SESSION}");
+    let requests = [
+        ("POST", "/chat", chat(true)),
+        ("POST", "/chat", chat(false)),
+        ("GET", &format!("{chat_of}/history?limit=2"), String::new()),
+        ("GET", &format!("{session}/history"), String::new()),
+        ("POST", "/v1/chat/completions", completion(true)),
+        ("POST", "/v1/chat/completions", completion(false)),
+        ("GET", "/sessions?limit=1", String::new()),
+        ("DELETE", &chat_of, String::new()),
+        ("POST", "/chat", chat(true)),
+        ("DELETE", &session, String::new()),
+        ("GET", "/health", String::new()),
+        ("GET", "/healthz", String::new()),
+        ("GET", "/readyz", String::new()),
+        ("GET", "/openapi.json", String::new()),
+        ("GET", "/v1/models", String::new()),
+        ("GET", "/v1/models/m", String::new()),
+    ];
+    let mut seen = Vec::new();
+    for (method, path, body) in &requests {
+        if *method == "POST" {
+            host.will_answer();
+        }
+        let answer = host.send(method, path, &[], body).await;
+        assert_eq!(answer.status.as_u16(), 200, "{method} {path}: {}", answer.text);
+        assert_described(&document, method, path, &answer);
+        let id = &operation(&document, method, path)["operationId"];
+        if !seen.contains(id) {
+            seen.push(id.clone());
+        }
+    }
+    assert_eq!(seen.len(), operations(&document).len(), "some operation was not asked");
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_and_one_that_is_told_again_are_described() {
+    let (document, host) = (document(), Host::new());
+    for (path, body) in [("/chat", chat(true)), ("/v1/chat/completions", completion(true))] {
+        let key = [("idempotency-key", "once")];
+        host.script(breaking_off());
+        for _ in 0..2 {
+            let answer = host.send("POST", path, &key, &body).await;
+            assert!(answer.text.contains("ai_error"), "{}", answer.text);
+            assert_described(&document, "POST", path, &answer);
+        }
+        let other = host.send("POST", path, &key, &body.replace("Hi", "Ho")).await;
+        assert_eq!(other.status.as_u16(), 422);
+        assert_described(&document, "POST", path, &other);
+    }
+}
+
+#[tokio::test]
+async fn refusals_are_described() {
+    let (document, host) = (document(), Host::new());
+    let nobody = ("x-api-key", "");
+    let tight = ("x-api-key", "tight-key");
+    let unknown_session = format!("/sessions/{}/history", SESSION.replace('6', "7"));
+    let mut refusals: Vec<(u16, &str, &str, Vec<(&str, &str)>, String)> = Vec::new();
+    for (path, body) in [("/chat", chat(true)), ("/v1/chat/completions", completion(true))] {
+        let other_model = body.replacen('{', "{\"modelId\":\"other\",", 1).replace("\"m\"", "\"other\"");
+        refusals.extend([
+            (400, "POST", path, vec![nobody], body.clone()),
+            (400, "POST", path, vec![], "{".to_owned()),
+            (400, "POST", path, vec![("x-user-id", "\t"), ("idempotency-key", "\u{e4}")], "{}".to_owned()),
+            (401, "POST", path, vec![("x-api-key", "wrong")], body.clone()),
+            (403, "POST", path, vec![tight, ("x-tenant-id", "acme")], body.clone()),
+            (403, "POST", path, vec![("x-api-key", "acme-search-key")], body.clone()),
+            (403, "POST", path, vec![tight], other_model),
+            (404, "POST", path, vec![("x-tenant-id", "nobody")], body.clone()),
+            (413, "POST", path, vec![], " ".repeat(70_000)),
+            (415, "POST", path, vec![("content-type", "text/plain")], body.clone()),
+            // The first one passes the window and then lacks a budget; the second one does not pass.
+            (429, "POST", path, vec![tight], body.clone()),
+            (429, "POST", path, vec![tight], body),
+        ]);
+    }
+    refusals.extend([
+        (400, "GET", "/sessions?limit=0&cursor=x&userId=", vec![], String::new()),
+        (400, "GET", "/sessions/x/history", vec![], String::new()),
+        (404, "GET", &unknown_session, vec![], String::new()),
+        (400, "DELETE", "/chat/x", vec![], String::new()),
+        (404, "DELETE", "/chat/00000000-0000-4000-8000-000000000000", vec![], String::new()),
+        (404, "GET", "/v1/models/%20", vec![], String::new()),
+        (401, "GET", "/health", vec![("x-api-key", "wrong")], String::new()),
+    ]);
+    for (status, method, path, headers, body) in refusals {
+        let answer = host.send(method, path, &headers, &body).await;
+        assert_eq!(answer.status.as_u16(), status, "{method} {path}: {}", answer.text);
+        assert_described(&document, method, path, &answer);
+    }
+    for path in ["/chat", "/v1/chat/completions"] {
+        host.script(Script::refusing(ModelError::Rejected { status: 404, message: String::new() }));
+        let body = if path == "/chat" { chat(true) } else { completion(true) };
+        let answer = host.send("POST", path, &[], &body).await;
+        assert_eq!(answer.status.as_u16(), 502, "{}", answer.text);
+        assert_described(&document, "POST", path, &answer);
+    }
+}

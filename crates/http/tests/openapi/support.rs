@@ -1,0 +1,161 @@
+//! The document itself, and a router over memory that answers for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Body;
+use enigma_core::Timestamp;
+use enigma_core::admission::Admission;
+use enigma_core::chat::{ChatPorts, ChatService, ChatSettings, SessionService};
+use enigma_core::model::{BreakerPolicy, ModelGateway, ModelRoute, ModelTimeouts, RetryPolicy, StaticCatalog, Usage};
+use enigma_core::ports::{Background, Clock, IdSource, SessionIndex, SessionStore, TenantDirectory, TurnQueue};
+use enigma_core::tenant::{KeyHash, Resolver, Tenant, TenantIndex};
+use enigma_http::{App, AppPorts, HttpSettings, Readiness, router};
+use enigma_memory::testing::{ManualClock, Script, ScriptedModel, SeededIds, TestBackground};
+use enigma_memory::{
+    MemoryIdempotencyStore, MemoryRateLimiter, MemorySessionIndex, MemorySessionStore, MemoryStreamSlots,
+    MemoryTelemetry, MemoryTenantDirectory, MemoryTokenLedger, MemoryTurnQueue,
+};
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+/// The document, as it is served.
+pub(crate) fn document() -> Value {
+    serde_json::from_str(include_str!("../../openapi.json")).unwrap()
+}
+
+/// An answer as it came over the wire.
+pub(crate) struct Answered {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answered {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+}
+
+/// The platform's routes with two tenants, `acme` and the narrow `tight`, and a model that says what it is told to.
+pub(crate) struct Host {
+    router: Router,
+    background: Arc<dyn Background>,
+    model: Arc<ScriptedModel>,
+}
+
+struct Ready;
+
+#[async_trait]
+impl Readiness for Ready {
+    async fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+fn tenants() -> TenantIndex {
+    let key = |text: &str| KeyHash::of(text).to_string();
+    let tenant = |json: Value| Tenant::from_json(&json.to_string()).unwrap();
+    TenantIndex::new([
+        tenant(json!({
+            "tenantId": "acme",
+            "aiModels": { "chat": "m", "embeddings": "e" },
+            "rateLimit": { "perMinute": 1000 },
+            "apiKeys": [key("acme-key"), { "hash": key("acme-search-key"), "scopes": ["search"] }],
+        })),
+        tenant(json!({
+            "tenantId": "tight",
+            "aiModels": { "chat": "m" },
+            "rateLimit": { "perMinute": 1 },
+            "tokenBudget": { "daily": 1 },
+            "featureFlags": { "modelAllowList": true },
+            "allowedModels": ["m"],
+            "apiKeys": [key("tight-key")],
+        })),
+    ])
+    .unwrap()
+}
+
+impl Host {
+    /// Must be made inside a tokio runtime, which does its background work.
+    pub(crate) fn new() -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp::from_millis(1_800_000_000_000)));
+        let ids: Arc<dyn IdSource> = Arc::new(SeededIds::new(7));
+        let model = Arc::new(ScriptedModel::new(Arc::clone(&clock)));
+        let route = ModelRoute { provider: "scripted".parse().unwrap(), model: model.clone() };
+        let store: Arc<dyn SessionStore> = Arc::new(MemorySessionStore::default());
+        let index: Arc<dyn SessionIndex> = Arc::new(MemorySessionIndex::default());
+        let turns: Arc<dyn TurnQueue> = Arc::new(MemoryTurnQueue::default());
+        let directory: Arc<dyn TenantDirectory> = Arc::new(MemoryTenantDirectory::new(tenants()));
+        let chat = ChatPorts {
+            admission: Admission::new(
+                Arc::new(MemoryRateLimiter::default()),
+                Arc::new(MemoryStreamSlots::default()),
+                Arc::new(MemoryTokenLedger::default()),
+                Duration::from_secs(900),
+            ),
+            models: ModelGateway::new(
+                Arc::new(StaticCatalog::new().with_default(route)),
+                Arc::clone(&clock),
+                Arc::clone(&ids),
+                BreakerPolicy::default(),
+                RetryPolicy::default(),
+                ModelTimeouts::default(),
+            ),
+            store: Arc::clone(&store),
+            index: Arc::clone(&index),
+            turns: Arc::clone(&turns),
+            idempotency: Arc::new(MemoryIdempotencyStore::default()),
+            telemetry: Arc::new(MemoryTelemetry::default()),
+            clock: Arc::clone(&clock),
+            ids: Arc::clone(&ids),
+        };
+        let ports = AppPorts {
+            resolver: Resolver::new(Arc::clone(&directory), None),
+            directory,
+            chat: ChatService::new(chat, ChatSettings::default()),
+            sessions: SessionService::new(store, index, turns, Arc::clone(&clock), Duration::from_secs(1)),
+            clock,
+            ids,
+            readiness: Arc::new(Ready),
+        };
+        let runtime = tokio::runtime::Handle::current();
+        let background = TestBackground::new(move |work| drop(runtime.spawn(work)));
+        let router = router(App::new(ports, HttpSettings::default()));
+        Self { router, background: Arc::new(background), model }
+    }
+
+    /// What the model does at its next call.
+    pub(crate) fn script(&self, script: Script) {
+        self.model.push(script);
+    }
+
+    /// The model answers its next call well.
+    pub(crate) fn will_answer(&self) {
+        self.script(Script::saying(["Hel", "lo"], Usage { prompt_tokens: 5, completion_tokens: 2 }));
+    }
+
+    /// Sends a request with the key `acme-key`, unless `headers` say another.
+    pub(crate) async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answered {
+        let mut request = Request::builder().method(method).uri(path);
+        if !headers.iter().any(|(name, _)| *name == "x-api-key") {
+            request = request.header("x-api-key", "acme-key");
+        }
+        if !headers.iter().any(|(name, _)| *name == "content-type") {
+            request = request.header("content-type", "application/json");
+        }
+        for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
+            request = request.header(*name, *value);
+        }
+        let mut request = request.body(Body::from(body.to_owned())).unwrap();
+        request.extensions_mut().insert(Arc::clone(&self.background));
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Answered { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
+    }
+}

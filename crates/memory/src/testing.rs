@@ -1,0 +1,13 @@
+//! Doubles of time, chance, background work and models, for tests.
+//!
+//! Nothing in here sleeps, looks at a real clock or throws dice, so a test that uses it ends the same way every time.
+
+mod background;
+mod clock;
+mod ids;
+mod model;
+
+pub use background::TestBackground;
+pub use clock::ManualClock;
+pub use ids::SeededIds;
+pub use model::{CallState, RecordedCall, Script, ScriptedModel, Step};

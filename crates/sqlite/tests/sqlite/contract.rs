@@ -1,0 +1,85 @@
+//! The promises of the ports.
+
+mod session_store {
+    macro_rules! run {
+        ($case:ident) => {
+            #[tokio::test]
+            async fn $case() {
+                let fixture = crate::support::Fixture::new();
+                let store = enigma_sqlite::SqliteSessionStore::new(fixture.database.clone());
+                enigma_contract::session_store::$case(&store).await;
+            }
+        };
+    }
+    enigma_contract::session_store_cases!(run);
+}
+
+mod session_index {
+    macro_rules! run {
+        ($case:ident) => {
+            #[tokio::test]
+            async fn $case() {
+                let fixture = crate::support::Fixture::new();
+                let index = enigma_sqlite::SqliteSessionIndex::new(fixture.database.clone());
+                enigma_contract::session_index::$case(&index).await;
+            }
+        };
+    }
+    enigma_contract::session_index_cases!(run);
+}
+
+mod token_ledger {
+    macro_rules! run {
+        ($case:ident) => {
+            #[tokio::test]
+            async fn $case() {
+                let fixture = crate::support::Fixture::new();
+                let ledger = enigma_sqlite::SqliteTokenLedger::new(fixture.database.clone());
+                enigma_contract::token_ledger::$case(&ledger).await;
+            }
+        };
+    }
+    enigma_contract::token_ledger_cases!(run);
+}
+
+mod idempotency_store {
+    macro_rules! run {
+        ($case:ident) => {
+            #[tokio::test]
+            async fn $case() {
+                let fixture = crate::support::Fixture::new();
+                let store = enigma_sqlite::SqliteIdempotencyStore::new(fixture.database.clone());
+                enigma_contract::idempotency_store::$case(&store).await;
+            }
+        };
+    }
+    enigma_contract::idempotency_store_cases!(run);
+}
+
+mod telemetry {
+    use std::pin::Pin;
+
+    use enigma_core::usage::UsageRecord;
+    use enigma_core::{TenantId, Timestamp};
+    use enigma_sqlite::SqliteTelemetry;
+
+    type Records = Pin<Box<dyn Future<Output = Vec<UsageRecord>> + Send>>;
+
+    fn read(telemetry: &SqliteTelemetry, tenant: TenantId) -> Records {
+        let telemetry = telemetry.clone();
+        let (first, last) = (Timestamp::from_millis(0), Timestamp::from_millis(u64::MAX));
+        Box::pin(async move { telemetry.usage(&tenant, first, last, u32::MAX).await.unwrap() })
+    }
+
+    macro_rules! run {
+        ($case:ident) => {
+            #[tokio::test]
+            async fn $case() {
+                let fixture = crate::support::Fixture::new();
+                let telemetry = SqliteTelemetry::new(fixture.database.clone());
+                enigma_contract::telemetry::$case(&telemetry, |tenant| read(&telemetry, tenant)).await;
+            }
+        };
+    }
+    enigma_contract::telemetry_cases!(run);
+}

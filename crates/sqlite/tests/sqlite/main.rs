@@ -1,0 +1,9 @@
+//! The adapters from outside: the ports' contract, and what only this crate promises.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod concurrency;
+mod contract;
+mod durability;
+mod opening;
+mod removal;
+mod support;

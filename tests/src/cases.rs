@@ -1,0 +1,145 @@
+//! What every host must do. A case takes a [`Host`](crate::Host) and panics when the host is at fault.
+//!
+//! Each case has tenants, models and sessions of its own: cases run side by side, in any order.
+
+pub mod bad_input;
+pub mod budgets;
+pub mod chat;
+pub mod cors;
+pub mod envelope;
+pub mod idempotency;
+pub mod limits;
+pub mod models;
+pub mod openai;
+pub mod resolution;
+pub mod sessions;
+pub mod streams;
+
+use crate::tenant::Tenant;
+
+/// The tenants of all cases: what a host must be given before it runs them.
+pub fn tenants() -> Vec<Tenant> {
+    [
+        resolution::tenants(),
+        envelope::tenants(),
+        bad_input::tenants(),
+        chat::tenants(),
+        sessions::tenants(),
+        limits::tenants(),
+        budgets::tenants(),
+        idempotency::tenants(),
+        models::tenants(),
+        streams::tenants(),
+        openai::tenants(),
+        cors::tenants(),
+    ]
+    .concat()
+}
+
+/// Calls `$run!` with the path of every case.
+#[macro_export]
+macro_rules! cases {
+    ($run:ident) => {
+        $run!(resolution::a_header_a_host_or_a_key_names_the_tenant);
+        $run!(resolution::the_header_wins_over_the_host_and_the_host_over_the_key);
+        $run!(resolution::nothing_names_a_tenant);
+        $run!(resolution::an_unknown_tenant_is_told_and_never_guessed);
+        $run!(resolution::wrong_credentials_are_refused);
+        $run!(resolution::a_key_of_another_tenant_opens_nothing);
+        $run!(resolution::an_expired_key_is_dead);
+        $run!(resolution::a_key_without_the_scope_is_refused);
+        $run!(resolution::an_open_tenant_asks_for_nothing);
+
+        $run!(envelope::a_trace_is_taken_over_or_made);
+        $run!(envelope::a_trace_that_is_no_trace_is_not_repeated);
+        $run!(envelope::the_trace_reaches_the_model);
+        $run!(envelope::every_response_is_secured);
+        $run!(envelope::health_tells_the_tenant_its_models);
+        $run!(envelope::liveness_and_readiness_need_no_tenant);
+        $run!(envelope::the_description_names_every_route);
+        $run!(envelope::unknown_routes_are_not_found);
+        $run!(envelope::other_methods_are_told_which_are_allowed);
+
+        $run!(bad_input::every_fault_of_a_chat_is_named_at_once);
+        $run!(bad_input::each_field_has_its_range);
+        $run!(bad_input::unknown_fields_are_ignored);
+        $run!(bad_input::what_is_not_json_is_refused);
+        $run!(bad_input::other_media_types_are_refused);
+        $run!(bad_input::a_long_body_is_refused_whatever_it_announces);
+        $run!(bad_input::every_fault_of_a_completion_is_named);
+        $run!(bad_input::openai_clients_read_faults_in_their_shape);
+        $run!(bad_input::queries_of_sessions_are_checked);
+        $run!(bad_input::a_model_that_is_not_allowed_is_refused);
+        $run!(bad_input::tools_by_name_are_not_enabled);
+
+        $run!(chat::a_streamed_answer_comes_in_numbered_pieces);
+        $run!(chat::an_answer_in_one_piece);
+        $run!(chat::streaming_is_the_default);
+        $run!(chat::every_character_arrives);
+        $run!(chat::the_request_names_the_model);
+        $run!(chat::the_model_sees_the_history_up_to_its_limit);
+        $run!(chat::usage_is_the_models_or_an_estimate);
+
+        $run!(sessions::history_is_paged_from_its_end);
+        $run!(sessions::a_deleted_session_is_gone);
+        $run!(sessions::sessions_are_listed_by_user_and_page);
+        $run!(sessions::tenants_with_the_same_session_are_apart);
+        $run!(sessions::an_old_message_makes_room);
+
+        $run!(limits::a_burst_ends_before_the_minute_does);
+        $run!(limits::concurrent_requests_get_exactly_the_limit);
+        $run!(limits::users_are_counted_apart_and_together);
+        $run!(limits::nobody_without_credentials_escapes_by_a_name);
+        $run!(limits::answers_under_way_are_bounded);
+
+        $run!(budgets::exactly_the_budget_can_be_spent);
+        $run!(budgets::a_reservation_counts_while_the_answer_runs);
+        $run!(budgets::a_failed_call_costs_nothing);
+        $run!(budgets::the_month_is_counted_too);
+        $run!(budgets::both_faces_spend_from_one_budget);
+
+        $run!(idempotency::a_repeat_gets_the_first_answer);
+        $run!(idempotency::a_streamed_repeat_gets_the_first_answer);
+        $run!(idempotency::a_repeat_on_the_other_face);
+        $run!(idempotency::another_body_is_a_mismatch);
+        $run!(idempotency::a_repeat_during_the_first_must_wait);
+        $run!(idempotency::a_failure_frees_the_key);
+        $run!(idempotency::users_and_tenants_do_not_share_keys);
+        $run!(idempotency::a_key_must_be_printable);
+
+        $run!(models::a_failing_model_is_tried_again);
+        $run!(models::the_models_wish_to_wait_is_kept);
+        $run!(models::the_fallback_answers_for_a_failed_model);
+        $run!(models::a_fallback_that_is_not_allowed_is_not_used);
+        $run!(models::what_is_no_answer_is_an_error);
+        $run!(models::a_refused_call_is_not_tried_again);
+        $run!(models::a_model_that_keeps_failing_is_left_alone);
+        $run!(models::a_model_that_never_begins_is_given_up);
+
+        $run!(streams::an_answer_that_breaks_off_is_kept_truncated);
+        $run!(streams::every_way_of_breaking_off_is_told);
+        $run!(streams::a_client_that_goes_ends_the_models_work);
+        $run!(streams::a_client_that_goes_before_the_answer_costs_its_prompt);
+        $run!(streams::turns_of_a_session_wait_for_each_other);
+        $run!(streams::pieces_leave_as_they_come);
+        $run!(streams::silence_is_filled_with_comments);
+        $run!(streams::a_model_that_falls_silent_is_given_up);
+        $run!(streams::a_client_that_reads_nothing_costs_nothing);
+
+        $run!(openai::a_completion_in_one_piece);
+        $run!(openai::a_streamed_completion);
+        $run!(openai::usage_comes_when_it_is_asked_for);
+        $run!(openai::tools_pass_through_both_ways);
+        $run!(openai::sampling_and_formats_pass_through);
+        $run!(openai::a_session_is_kept_when_it_is_named);
+        $run!(openai::a_session_keeps_no_tools);
+        $run!(openai::models_are_listed_and_described);
+        $run!(openai::limits_hold_here_too);
+        $run!(openai::a_broken_stream_ends_with_an_error_and_done);
+
+        $run!(cors::a_preflight_is_answered_by_the_tenant_of_the_host);
+        $run!(cors::a_preflight_without_a_host_asks_all_tenants);
+        $run!(cors::an_allowed_page_may_read_the_answer_and_errors);
+        $run!(cors::other_pages_may_not);
+    };
+}
