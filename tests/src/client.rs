@@ -71,7 +71,15 @@ impl Api {
     }
 
     /// Sends a request, and returns when the head of the answer is there.
-    pub async fn begin(&self, method: Method, path: &str, body: Option<(&str, Bytes)>) -> Result<Reply, reqwest::Error> {
+    ///
+    /// # Errors
+    /// When none comes.
+    pub async fn begin(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, Bytes)>,
+    ) -> Result<Reply, reqwest::Error> {
         let mut request = self.http.request(method, format!("{}{path}", self.base)).headers(self.headers.clone());
         if let Some((kind, bytes)) = body {
             if !kind.is_empty() {
@@ -202,15 +210,26 @@ impl Reply {
     }
 
     /// Reads the rest.
-    pub async fn whole(mut self) -> Answer {
-        let mut bytes = Vec::new();
-        while let Some(part) = self.body.next().await {
-            bytes.extend_from_slice(&part.unwrap());
-        }
-        Answer { status: self.status, headers: self.headers, text: String::from_utf8(bytes).unwrap() }
+    pub async fn whole(self) -> Answer {
+        self.try_whole().await.unwrap()
     }
 
-    /// The next event or comment; `None` when the stream has ended as it should, an error when it was cut.
+    /// Reads the rest, unless the connection breaks off.
+    ///
+    /// # Errors
+    /// When it does.
+    pub async fn try_whole(mut self) -> Result<Answer, reqwest::Error> {
+        let mut bytes = Vec::new();
+        while let Some(part) = self.body.next().await {
+            bytes.extend_from_slice(&part?);
+        }
+        Ok(Answer { status: self.status, headers: self.headers, text: String::from_utf8(bytes).unwrap() })
+    }
+
+    /// The next event or comment; `None` when the stream has ended as it should.
+    ///
+    /// # Errors
+    /// When it was cut.
     pub async fn try_next(&mut self) -> Result<Option<Event>, reqwest::Error> {
         loop {
             if let Some(event) = self.reader.pop() {
@@ -385,7 +404,7 @@ impl Answer {
 
     fn common(&self, status: u16) {
         assert_eq!(self.headers.contains_key("www-authenticate"), status == 401, "{self:?}");
-        if matches!(status, 429 | 503) {
+        if status == 429 {
             assert!(self.number("retry-after") >= 1, "{self:?}");
         }
         self.secured();

@@ -8,6 +8,7 @@
 pub mod cases;
 pub mod client;
 pub mod host;
+pub mod python;
 pub mod raw;
 pub mod server;
 pub mod sse;

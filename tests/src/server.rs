@@ -174,8 +174,13 @@ impl ServerConfig {
 
     /// Starts a server, and waits until it listens.
     pub fn start(self) -> Server {
+        self.start_within(START)
+    }
+
+    /// Starts a server that may take up to `most` until it listens.
+    pub fn start_within(self, most: Duration) -> Server {
         let (command, directory) = self.command();
-        Server::start(command, directory)
+        Server::start_within(command, directory, most)
     }
 
     /// Starts a server that must refuse to, and returns how it ended and what it said.
@@ -307,15 +312,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `command`, which must print `listening on http://…`.
-    pub fn start(mut command: Command, directory: Arc<TempDir>) -> Self {
+    /// Starts `command`, which must print `listening on http://…` before `most` has passed. What it needs of `directory` stays
+    /// there as long as it runs.
+    pub fn start_within(mut command: Command, directory: Arc<TempDir>, most: Duration) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let watchdog = Some(Watchdog::over(child.id()));
         let stdout = Output::collect(child.stdout.take().unwrap());
         let stderr = Output::collect(child.stderr.take().unwrap());
-        let mut server =
-            Self { base_url: String::new(), stdout, stderr, child, watchdog, _directory: directory };
-        let found = server.stdout.wait_for(START, |text| {
+        let mut server = Self { base_url: String::new(), stdout, stderr, child, watchdog, _directory: directory };
+        let found = server.stdout.wait_for(most, |text| {
             let rest = text.split_once("listening on ")?.1;
             // Only a whole line is a whole address.
             Some(rest.split_once('\n')?.0.split_whitespace().next()?.to_owned())

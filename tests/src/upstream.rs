@@ -20,10 +20,10 @@ use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 
-pub use self::call::{Call, Ended};
 use self::call::Guard;
-use self::script::{Reply, Step};
+pub use self::call::{Call, Ended};
 pub use self::script::words;
+use self::script::{Reply, Step};
 
 /// How long a test waits for something that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(15);

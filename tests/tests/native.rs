@@ -1,19 +1,16 @@
-//! The cases of every host, run against the native server. One server serves all of them.
+//! The cases of every host, run against the native server: once with everything in memory, once in SQLite. One server each
+//! serves all cases.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use enigma_conformance::{Host, Server, ServerConfig, Upstream, cases};
 
-fn host() -> &'static Host {
-    static HOST: OnceLock<(Server, Host)> = OnceLock::new();
-    let (_, host) = HOST.get_or_init(|| {
-        let upstream = Upstream::start();
-        let config = ServerConfig::new().upstream(&upstream.base_url());
-        let server = cases::tenants().iter().fold(config, ServerConfig::tenant).start();
-        let base_url = server.base_url.clone();
-        (server, Host { base_url, upstream })
-    });
-    host
+fn start(configure: impl FnOnce(ServerConfig) -> ServerConfig) -> (Server, Host) {
+    let upstream = Upstream::start();
+    let config = configure(ServerConfig::new().upstream(&upstream.base_url()));
+    let server = cases::tenants().iter().fold(config, ServerConfig::tenant).start();
+    let base_url = server.base_url.clone();
+    (server, Host { base_url, upstream })
 }
 
 macro_rules! run {
@@ -25,4 +22,25 @@ macro_rules! run {
     };
 }
 
-enigma_conformance::cases!(run);
+mod memory {
+    use super::*;
+
+    fn host() -> &'static Host {
+        static HOST: OnceLock<(Server, Host)> = OnceLock::new();
+        &HOST.get_or_init(|| start(|config| config)).1
+    }
+
+    enigma_conformance::cases!(run);
+}
+
+mod sqlite {
+    use super::*;
+
+    fn host() -> &'static Host {
+        static HOST: OnceLock<(Server, Host)> = OnceLock::new();
+        let directory = || Arc::new(tempfile::tempdir().unwrap());
+        &HOST.get_or_init(|| start(|config| config.stored_in(&directory()))).1
+    }
+
+    enigma_conformance::cases!(run);
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use enigma_core::Timestamp;
-use enigma_core::ledger::{BudgetExceeded, BudgetPeriod, Ledger, Settlement};
+use enigma_core::ledger::{BudgetExceeded, BudgetPeriod, Ledger, MAX_HOLD, Settlement};
 use enigma_core::ports::{LedgerBalance, TokenLedger};
 use enigma_core::tenant::TokenBudget;
 use futures_util::future::join_all;
@@ -207,7 +207,7 @@ pub async fn a_request_that_outlives_its_day_is_not_charged_to_the_next(ledger: 
 /// The books are kept for a tenant without limits too.
 pub async fn without_a_budget_everything_is_counted_and_nothing_refused(ledger: &dyn TokenLedger) {
     let unlimited = TokenBudget::default();
-    let much = 1 << 50;
+    let much = MAX_HOLD;
     assert_eq!(reserve(ledger, 1, much, &unlimited, NOON).await, Ok(()));
     assert_eq!(reserve(ledger, 2, 5, &unlimited, NOON).await, Ok(()));
     assert_eq!(settle(ledger, 2, 500, &unlimited, NOON).await, Some(charged(500)));

@@ -1,5 +1,6 @@
 //! The documentation hangs together: every page is in the index, every link leads somewhere, and the tenant's file that it shows
 //! is one that the server takes.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -70,7 +71,11 @@ fn every_link_leads_somewhere() {
 fn records_of_decisions_have_their_three_parts_and_follow_each_other() {
     for (number, page) in (1..).zip(pages(&root().join("docs/adrs"))) {
         let text = fs::read_to_string(&page).unwrap();
-        assert!(page.file_name().unwrap().to_str().unwrap().starts_with(&format!("{number:04}-")), "{}", page.display());
+        assert!(
+            page.file_name().unwrap().to_str().unwrap().starts_with(&format!("{number:04}-")),
+            "{}",
+            page.display()
+        );
         assert!(text.starts_with(&format!("# ADR-{number:03}: ")), "{}", page.display());
         let parts: Vec<_> = text.lines().filter(|line| line.starts_with("## ")).collect();
         assert_eq!(parts, ["## Context", "## Decision", "## Consequences"], "{}", page.display());
@@ -99,7 +104,8 @@ fn the_guide_to_tenants_shows_and_explains_every_field() {
 
     let mut shown = BTreeSet::new();
     fields(&serde_json::from_str(example).unwrap(), "", &mut shown);
-    let rows = page.lines().skip_while(|line| !line.starts_with("| `tenantId`")).take_while(|line| line.starts_with('|'));
+    let rows =
+        page.lines().skip_while(|line| !line.starts_with("| `tenantId`")).take_while(|line| line.starts_with('|'));
     let explained: BTreeSet<_> = rows.map(|row| row.split('`').nth(1).unwrap().to_owned()).collect();
     assert_eq!(explained, shown);
     // One more field is one too many, so the example has all that there are only if this refusal lists no other.

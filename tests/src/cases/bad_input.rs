@@ -4,11 +4,11 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::Host;
 use crate::client::{Answer, Api, session, tag};
 use crate::host::settings;
 use crate::raw;
 use crate::tenant::{Tenant, key_of};
-use crate::Host;
 
 /// The tenants of these cases.
 pub fn tenants() -> Vec<Tenant> {
@@ -27,13 +27,7 @@ pub fn tenants() -> Vec<Tenant> {
 }
 
 /// Runs `ask`, and asserts that it took no slot, called no model and made no session.
-async fn traceless(
-    host: &Host,
-    api: &Api,
-    session: &str,
-    tag: &str,
-    ask: impl AsyncFnOnce() -> Answer,
-) -> Answer {
+async fn traceless(host: &Host, api: &Api, session: &str, tag: &str, ask: impl AsyncFnOnce() -> Answer) -> Answer {
     let before = api.remaining().await;
     let answer = ask().await;
     assert_eq!(answer.number("x-ratelimit-remaining"), before, "the refusal tells the windows: {answer:?}");
@@ -75,7 +69,10 @@ pub async fn every_fault_of_a_chat_is_named_at_once(host: &Host) {
     let found = issues(&details);
     assert!(found.contains(&("sessionId".to_owned(), "must be a UUID".to_owned())), "{found:?}");
     let details = api.post("/chat", &json!({})).await.error(400, "invalid_request");
-    assert_eq!(issues(&details), [("sessionId", "is required"), ("message", "is required")].map(|(a, b)| (a.into(), b.into())));
+    assert_eq!(
+        issues(&details),
+        [("sessionId", "is required"), ("message", "is required")].map(|(a, b)| (a.into(), b.into()))
+    );
     for body in [json!([]), json!(3), json!("text"), json!(null)] {
         let details = api.post("/chat", &body).await.error(400, "invalid_request");
         assert_eq!(issues(&details), [(String::new(), "must be an object".to_owned())]);
@@ -154,7 +151,9 @@ pub async fn other_media_types_are_refused(host: &Host) {
     let (api, tag) = (host.tenant("bad-type"), tag());
     let session = session();
     let body = Bytes::from(json!({ "sessionId": session, "message": tag, "stream": false }).to_string());
-    for kind in ["", "text/plain", "application/x-www-form-urlencoded", "text/json", "multipart/form-data; boundary=x", "json"] {
+    for kind in
+        ["", "text/plain", "application/x-www-form-urlencoded", "text/json", "multipart/form-data; boundary=x", "json"]
+    {
         let answer = traceless(host, &api, &session, &tag, async || {
             api.send(Method::POST, "/chat", Some((kind, body.clone()))).await
         });
@@ -233,7 +232,10 @@ pub async fn every_fault_of_a_completion_is_named(host: &Host) {
         ("messages[0].role", json!({ "messages": [{ "role": "robot", "content": "x" }] })),
         ("messages[0].content", json!({ "messages": [{ "role": "user" }] })),
         ("messages[0].content", json!({ "messages": [{ "role": "user", "content": 3 }] })),
-        ("messages[0].content[0].type", json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url" }] }] })),
+        (
+            "messages[0].content[0].type",
+            json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url" }] }] }),
+        ),
         ("messages[0].tool_call_id", json!({ "messages": [{ "role": "tool", "content": "x" }] })),
         ("n", json!({ "n": 2 })),
         ("max_tokens", json!({ "max_tokens": 0 })),

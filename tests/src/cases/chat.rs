@@ -12,7 +12,9 @@ use crate::upstream::words;
 /// The tenants of these cases.
 pub fn tenants() -> Vec<Tenant> {
     let mut tenants: Vec<Tenant> =
-        ["chat-stream", "chat-whole", "chat-default", "chat-text", "chat-history", "chat-usage"].map(Tenant::new).into();
+        ["chat-stream", "chat-whole", "chat-default", "chat-text", "chat-history", "chat-usage"]
+            .map(Tenant::new)
+            .into();
     tenants.push(Tenant::new("chat-model").model("chat-own-model"));
     tenants
 }
@@ -148,7 +150,8 @@ pub async fn the_request_names_the_model(host: &Host) {
     assert_eq!(api.chat(&session(), &tag).await.header("x-model-id"), Some("chat-own-model"));
     assert_eq!(host.upstream.call(&tag).await.model, "chat-own-model");
     let tag = crate::client::tag();
-    let body = json!({ "sessionId": session(), "message": tag, "stream": false, "modelId": "@cf/meta/llama-3.1-8b-instruct" });
+    let body =
+        json!({ "sessionId": session(), "message": tag, "stream": false, "modelId": "@cf/meta/llama-3.1-8b-instruct" });
     assert_eq!(api.post("/chat", &body).await.header("x-model-id"), Some("@cf/meta/llama-3.1-8b-instruct"));
     assert_eq!(host.upstream.call(&tag).await.model, "@cf/meta/llama-3.1-8b-instruct");
 }
@@ -166,7 +169,9 @@ pub async fn the_model_sees_the_history_up_to_its_limit(host: &Host) {
         let first = n.saturating_sub(settings::MAX_MESSAGE_COUNT / 2);
         let mut expected = Vec::new();
         for earlier in first..n {
-            expected.push(json!({ "role": "user", "content": format!("question {earlier} of {tag} [[say answer {earlier}]]") }));
+            expected.push(
+                json!({ "role": "user", "content": format!("question {earlier} of {tag} [[say answer {earlier}]]") }),
+            );
             expected.push(json!({ "role": "assistant", "content": format!("answer {earlier}") }));
         }
         expected.push(json!({ "role": "user", "content": format!("question {n} of {tag} [[say answer {n}]]") }));

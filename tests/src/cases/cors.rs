@@ -15,7 +15,9 @@ pub fn tenants() -> Vec<Tenant> {
             json!({ "allowedOrigins": ["https://app.cors.test"], "allowCredentials": true, "maxAgeSec": 120 }),
         ),
         Tenant::new("cors-none").with("allowedHosts", json!(["none.cors.test"])),
-        Tenant::new("cors-all").with("allowedHosts", json!(["all.cors.test"])).with("cors", json!({ "allowedOrigins": ["*"] })),
+        Tenant::new("cors-all")
+            .with("allowedHosts", json!(["all.cors.test"]))
+            .with("cors", json!({ "allowedOrigins": ["*"] })),
     ]
 }
 

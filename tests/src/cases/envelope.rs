@@ -35,7 +35,8 @@ pub async fn a_trace_is_taken_over_or_made(host: &Host) {
     assert_ne!(first.header("x-trace-id"), second.header("x-trace-id"));
     assert_ne!(first.header("x-request-id"), second.header("x-request-id"));
     // Errors carry it too, and a repeated trace is still another request.
-    let (first, second) = (api.with("x-trace-id", "t").get("/nothing").await, api.with("x-trace-id", "t").get("/nothing").await);
+    let (first, second) =
+        (api.with("x-trace-id", "t").get("/nothing").await, api.with("x-trace-id", "t").get("/nothing").await);
     first.error(404, "not_found");
     assert_eq!((first.header("x-trace-id"), second.header("x-trace-id")), (Some("t"), Some("t")));
     assert_ne!(first.header("x-request-id"), second.header("x-request-id"));
@@ -45,12 +46,24 @@ pub async fn a_trace_is_taken_over_or_made(host: &Host) {
 pub async fn a_trace_that_is_no_trace_is_not_repeated(host: &Host) {
     let api = host.tenant(ID);
     let long = "t".repeat(129);
-    for bad in [&b"a b"[..], b"", b"<script>", b"a\tset-cookie: x=1", b"a%0d%0aset-cookie:x", b"caf\xc3\xa9", b"\xff", long.as_bytes()] {
+    for bad in [
+        &b"a b"[..],
+        b"",
+        b"<script>",
+        b"a\tset-cookie: x=1",
+        b"a%0d%0aset-cookie:x",
+        b"caf\xc3\xa9",
+        b"\xff",
+        long.as_bytes(),
+    ] {
         let answer = api.with_bytes("x-trace-id", bad).get("/health").await;
         answer.ok();
         let trace = answer.header("x-trace-id").unwrap();
         assert_ne!(trace.as_bytes(), bad);
-        assert!((1..=128).contains(&trace.len()) && trace.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)), "{trace}");
+        assert!(
+            (1..=128).contains(&trace.len()) && trace.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)),
+            "{trace}"
+        );
         assert!(!answer.headers.contains_key("set-cookie"));
         let parent = api.with_bytes("x-trace-id", bad).with("traceparent", TRACEPARENT).get("/health").await;
         assert_eq!(parent.header("x-trace-id"), Some(TRACE));
@@ -58,8 +71,9 @@ pub async fn a_trace_that_is_no_trace_is_not_repeated(host: &Host) {
     // A line break cannot be sent in a header's value by any client that is one, so here it is by hand.
     for line in ["x-trace-id: a\rset-cookie: x=1", "x-trace-id: a\n set-cookie: x=1", "x-trace-id: a\0b"] {
         let key = key_of(ID);
-        let request =
-            format!("GET /health HTTP/1.1\r\nhost: localhost\r\nx-api-key: {key}\r\n{line}\r\nconnection: close\r\n\r\n");
+        let request = format!(
+            "GET /health HTTP/1.1\r\nhost: localhost\r\nx-api-key: {key}\r\n{line}\r\nconnection: close\r\n\r\n"
+        );
         let (status, text) = raw::exchange(&host.base_url, request.as_bytes()).await;
         assert!(status == 400 || status == 200, "{line:?}: {text}");
         assert!(!text.to_ascii_lowercase().contains("set-cookie"), "{text}");
@@ -82,7 +96,9 @@ pub async fn the_trace_reaches_the_model(host: &Host) {
 /// Successes, errors and streams, on every route.
 pub async fn every_response_is_secured(host: &Host) {
     let api = host.tenant(ID);
-    for path in ["/health", "/healthz", "/readyz", "/openapi.json", "/v1/models", "/sessions", "/nothing", "/v1/nothing"] {
+    for path in
+        ["/health", "/healthz", "/readyz", "/openapi.json", "/v1/models", "/sessions", "/nothing", "/v1/nothing"]
+    {
         api.get(path).await.secured();
     }
     host.anonymous().get("/health").await.secured();

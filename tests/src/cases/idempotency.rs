@@ -13,7 +13,9 @@ use crate::upstream::{Call, PATIENCE, words};
 /// The tenants of these cases.
 pub fn tenants() -> Vec<Tenant> {
     let mut tenants: Vec<Tenant> =
-        ["idem-openai", "idem-mismatch", "idem-wait", "idem-users", "idem-other", "idem-printable"].map(Tenant::new).into();
+        ["idem-openai", "idem-mismatch", "idem-wait", "idem-users", "idem-other", "idem-printable"]
+            .map(Tenant::new)
+            .into();
     tenants.push(Tenant::new("idem-repeat").with("tokenBudget", json!({ "daily": 1000 })));
     tenants.push(Tenant::new("idem-stream").model("idem-stream"));
     tenants.push(Tenant::new("idem-failure").only_models(&["idem-failing", "idem-gone", "idem-good"]));
@@ -131,9 +133,8 @@ pub async fn a_repeat_during_the_first_must_wait(host: &Host) {
 /// What failed before its answer began may be tried again, with the same key.
 pub async fn a_failure_frees_the_key(host: &Host) {
     let (api, tag) = (host.tenant("idem-failure"), tag());
-    let body = |session: &str, model: &str| {
-        json!({ "sessionId": session, "message": tag, "stream": false, "modelId": model })
-    };
+    let body =
+        |session: &str, model: &str| json!({ "sessionId": session, "message": tag, "stream": false, "modelId": model });
     // A model that fails.
     host.upstream.script("idem-failing", &["[[status 400]]", "[[tokens 2]]"]);
     let (failing, first) = (api.with("idempotency-key", "failing"), session());

@@ -25,7 +25,12 @@ const NO_ANSWERS: [(&str, &str); 8] = [
 /// The tenants of these cases.
 pub fn tenants() -> Vec<Tenant> {
     vec![
-        Tenant::new("models-retry").only_models(&["models-retry-1", "models-retry-2", "models-retry-3", "models-retry-4"]),
+        Tenant::new("models-retry").only_models(&[
+            "models-retry-1",
+            "models-retry-2",
+            "models-retry-3",
+            "models-retry-4",
+        ]),
         Tenant::new("models-wait").model("models-wait"),
         Tenant::new("models-fallback").model("models-spare"),
         Tenant::new("models-none").only_models(&["models-alone"]),
@@ -163,7 +168,9 @@ pub async fn a_model_that_never_begins_is_given_up(host: &Host) {
     let calls = host.upstream.calls(&tag);
     assert_eq!(calls.len(), settings::MAX_ATTEMPTS);
     for call in &calls {
-        host.upstream.call_where(&tag, "was cancelled", |other| other.at == call.at && other.ended() == Some(Ended::Cancelled)).await;
+        host.upstream
+            .call_where(&tag, "was cancelled", |other| other.at == call.at && other.ended() == Some(Ended::Cancelled))
+            .await;
     }
     api.assert_unknown(&session).await;
     // Nothing was charged.

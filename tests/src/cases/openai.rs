@@ -11,10 +11,17 @@ use crate::upstream::words;
 
 /// The tenants of these cases.
 pub fn tenants() -> Vec<Tenant> {
-    let mut tenants: Vec<Tenant> =
-        ["openai-whole", "openai-stream", "openai-usage", "openai-tools", "openai-options", "openai-session", "openai-mixed"]
-            .map(Tenant::new)
-            .into();
+    let mut tenants: Vec<Tenant> = [
+        "openai-whole",
+        "openai-stream",
+        "openai-usage",
+        "openai-tools",
+        "openai-options",
+        "openai-session",
+        "openai-mixed",
+    ]
+    .map(Tenant::new)
+    .into();
     tenants.push(Tenant::new("openai-models").model("openai/own-model"));
     tenants.push(Tenant::new("openai-listed").only_models(&["scripted", "vendor/listed"]));
     tenants.push(Tenant::new("openai-limit").with("rateLimit", json!({ "perMinute": 2 })));
@@ -57,8 +64,13 @@ pub async fn a_completion_in_one_piece(host: &Host) {
     let call = host.upstream.call(&tag).await;
     let seen: Vec<_> = call.body["messages"].as_array().unwrap().iter().map(|m| (&m["role"], &m["content"])).collect();
     let text = |role: &str, content: &str| (json!(role), json!(content));
-    let expected =
-        [text("system", "be brief"), text("system", "be kind"), text("user", "one"), text("assistant", "two"), text("user", &tag)];
+    let expected = [
+        text("system", "be brief"),
+        text("system", "be kind"),
+        text("user", "one"),
+        text("assistant", "two"),
+        text("user", &tag),
+    ];
     assert_eq!(seen, expected.iter().map(|(role, content)| (role, content)).collect::<Vec<_>>());
     assert_eq!(call.body["max_tokens"], 9);
     let message = format!("{tag}[[length]]");
@@ -142,7 +154,8 @@ pub async fn tools_pass_through_both_ways(host: &Host) {
     assert_eq!((&seen.body["tools"], &seen.body["tool_choice"]), (&tools, &choice));
 
     let chunks = chunks(&api.complete_stream(&message, &more).await.rest().await);
-    let pieces: Vec<_> = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].as_array()).collect();
+    let pieces: Vec<_> =
+        chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].as_array()).collect();
     assert_eq!(pieces[0][0]["id"], "call_1");
     assert_eq!(pieces[0][0]["type"], "function");
     assert_eq!(pieces[0][0]["function"]["name"], "get_weather");
@@ -209,7 +222,10 @@ pub async fn a_session_is_kept_when_it_is_named(host: &Host) {
     ]);
     keeping.complete("", &json!({ "messages": messages })).await.object();
     let five = format!("{tag} [[say six]]");
-    assert_eq!(host.upstream.call(&tag).await.contents(), ["be brief", "one [[say two]]", "two", &*three, "four", &*five]);
+    assert_eq!(
+        host.upstream.call(&tag).await.contents(),
+        ["be brief", "one [[say two]]", "two", &*three, "four", &*five]
+    );
     let said: Vec<_> = api.said(&session).await.into_iter().map(|(_, content)| content).collect();
     assert_eq!(said, ["one [[say two]]", "two", &*three, "four", &*five, "six"]);
     // The native route goes on with the same session.

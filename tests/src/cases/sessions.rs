@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use crate::Host;
 use crate::client::{Api, session, tag};
 use crate::tenant::Tenant;
-use crate::Host;
 
 /// The tenants of these cases.
 pub fn tenants() -> Vec<Tenant> {
     let mut tenants: Vec<Tenant> =
-        ["sessions-page", "sessions-delete", "sessions-list", "sessions-left", "sessions-right"].map(Tenant::new).into();
+        ["sessions-page", "sessions-delete", "sessions-list", "sessions-left", "sessions-right"]
+            .map(Tenant::new)
+            .into();
     tenants.push(Tenant::new("sessions-few").with("maxMessagesPerSession", json!(4)));
     tenants
 }
@@ -82,7 +84,11 @@ async fn list(api: &Api, query: &str) -> (Vec<String>, Option<String>) {
     for entry in sessions {
         let mut fields: Vec<_> = entry.as_object().unwrap().keys().map(String::as_str).collect();
         fields.sort_unstable();
-        assert_eq!(fields, ["createdAt", "messageCount", "sessionId", "tokenCount", "updatedAt", "userId"], "metadata only");
+        assert_eq!(
+            fields,
+            ["createdAt", "messageCount", "sessionId", "tokenCount", "updatedAt", "userId"],
+            "metadata only"
+        );
     }
     let ids = sessions.iter().map(|entry| entry["sessionId"].as_str().unwrap().to_owned()).collect();
     (ids, page["nextCursor"].as_str().map(str::to_owned))
@@ -131,7 +137,10 @@ pub async fn sessions_are_listed_by_user_and_page(host: &Host) {
     api.post("/chat", &body).await.ok();
     let page = api.get("/sessions?limit=1").await.ok();
     let entry = &page["sessions"][0];
-    assert_eq!((&entry["sessionId"], &entry["userId"], &entry["messageCount"]), (&json!(ada[3]), &json!("ada"), &json!(4)));
+    assert_eq!(
+        (&entry["sessionId"], &entry["userId"], &entry["messageCount"]),
+        (&json!(ada[3]), &json!("ada"), &json!(4))
+    );
 }
 
 /// The same id is another session at another tenant.

@@ -193,10 +193,9 @@ pub async fn silence_is_filled_with_comments(host: &Host) {
     let api = host.tenant("streams-comments");
     let pause = settings::KEEP_ALIVE * 5 / 2;
     let message = format!("[[tokens 1]][[pause {}]][[tokens 1]]", pause.as_millis());
-    let (native, openai) = tokio::join!(
-        async { api.chat_stream(&session(), &message).await.rest().await },
-        async { api.complete_stream(&message, &json!({})).await.rest().await },
-    );
+    let (native, openai) = tokio::join!(async { api.chat_stream(&session(), &message).await.rest().await }, async {
+        api.complete_stream(&message, &json!({})).await.rest().await
+    },);
     for events in [native, openai] {
         let comments: Vec<_> = events.iter().filter_map(|event| event.comment.as_deref()).collect();
         assert!((1..=3).contains(&comments.len()), "{events:?}");

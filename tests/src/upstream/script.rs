@@ -61,10 +61,8 @@ pub(super) fn parse(text: &str, messages: &Value) -> Reply {
     let (mut steps, mut said, mut ends, mut finish, mut usage) = (VecDeque::new(), false, true, "stop", None);
     for marker in text.split("[[").skip(1).filter_map(|rest| Some(rest.split_once("]]")?.0)) {
         let (name, rest) = marker.split_once(' ').unwrap_or((marker, ""));
-        let numbers: Vec<u32> = rest
-            .split(|c: char| !c.is_ascii_digit())
-            .filter_map(|digits| digits.parse().ok())
-            .collect();
+        let numbers: Vec<u32> =
+            rest.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect();
         let number = |n: usize| numbers.get(n).copied();
         let millis = |n: usize| Duration::from_millis(number(n).unwrap_or(0).into());
         let tokens = |steps: &mut VecDeque<Step>, count: u32| {

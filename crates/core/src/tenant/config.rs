@@ -105,8 +105,11 @@ impl Tenant {
     /// [`TenantConfigError`] names the first field that is unknown, missing or wrong.
     pub fn from_json(text: &str) -> Result<Self, TenantConfigError> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        let raw: RawTenant = serde_path_to_error::deserialize(&mut deserializer)
-            .map_err(|error| TenantConfigError::new(error.path().to_string(), error.inner()))?;
+        let raw: RawTenant = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+            // A text that is no JSON breaks at no field in particular.
+            let path = error.path().to_string();
+            TenantConfigError::new(if path == "?" { "." } else { &path }, error.inner())
+        })?;
         deserializer.end().map_err(|error| TenantConfigError::new(".", error))?;
         Self::try_from(raw)
     }

@@ -35,8 +35,7 @@ fn it_has_every_route_and_no_other() {
     let document = document();
     let described: BTreeSet<_> =
         operations(&document).into_iter().map(|(method, path, _)| (method, path.to_owned())).collect();
-    let served: BTreeSet<_> =
-        ROUTES.iter().map(|(method, path)| ((*method).to_owned(), (*path).to_owned())).collect();
+    let served: BTreeSet<_> = ROUTES.iter().map(|(method, path)| ((*method).to_owned(), (*path).to_owned())).collect();
     assert_eq!(described, served);
 }
 
@@ -60,8 +59,7 @@ fn every_reference_leads_somewhere_and_every_component_is_used() {
 #[test]
 fn it_has_every_error_code_and_no_other() {
     let document = document();
-    let described: Vec<_> =
-        document["components"]["schemas"]["ErrorCode"]["enum"].as_array().unwrap().iter().collect();
+    let described: Vec<_> = document["components"]["schemas"]["ErrorCode"]["enum"].as_array().unwrap().iter().collect();
     let known: Vec<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
     assert_eq!(described, known);
 }
@@ -88,7 +86,8 @@ fn codes_are_listed_under_their_own_status_and_each_somewhere() {
 fn path_parameters_are_those_of_the_path() {
     let document = document();
     for (method, path, operation) in operations(&document) {
-        let in_path: BTreeSet<_> = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
+        let in_path: BTreeSet<_> =
+            path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
         let parameters = operation["parameters"].as_array().into_iter().flatten();
         let described: BTreeSet<_> = parameters
             .map(|parameter| resolve(&document, parameter))

@@ -69,7 +69,7 @@ fn complaints(error: &Value) -> Vec<String> {
             match step.as_str() {
                 Some(name) if text.is_empty() => text.push_str(name),
                 Some(name) => text.extend([".", name]),
-                None => text.push_str(&format!("[{step}]")),
+                None => text.extend(["[", &step.to_string(), "]"]),
             }
         }
         text
@@ -111,8 +111,18 @@ async fn every_documented_field_is_read() {
 /// The names of fields in calls of the parsers' getters, such as `text("role"`.
 fn read_by(source: &str) -> BTreeSet<&str> {
     const GETTERS: [&str; 12] = [
-        "boolean", "cap", "integer", "integer_within", "list", "number_within", "object", "objects", "parsed", "text",
-        "text_within", "value",
+        "boolean",
+        "cap",
+        "integer",
+        "integer_within",
+        "list",
+        "number_within",
+        "object",
+        "objects",
+        "parsed",
+        "text",
+        "text_within",
+        "value",
     ];
     let code = source.split("#[cfg(test)]").next().unwrap_or_default();
     let mut names = BTreeSet::new();

@@ -139,13 +139,16 @@ async fn an_answer_that_breaks_off_and_one_that_is_told_again_are_described() {
     }
 }
 
+/// Status, method, path, headers and body.
+type Refusal<'a> = (u16, &'a str, &'a str, Vec<(&'a str, &'a str)>, String);
+
 #[tokio::test]
 async fn refusals_are_described() {
     let (document, host) = (document(), Host::new());
     let nobody = ("x-api-key", "");
     let tight = ("x-api-key", "tight-key");
     let unknown_session = format!("/sessions/{}/history", SESSION.replace('6', "7"));
-    let mut refusals: Vec<(u16, &str, &str, Vec<(&str, &str)>, String)> = Vec::new();
+    let mut refusals: Vec<Refusal<'_>> = Vec::new();
     for (path, body) in [("/chat", chat(true)), ("/v1/chat/completions", completion(true))] {
         let other_model = body.replacen('{', "{\"modelId\":\"other\",", 1).replace("\"m\"", "\"other\"");
         refusals.extend([
