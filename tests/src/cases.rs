@@ -100,6 +100,7 @@ macro_rules! cases {
 
         $run!(idempotency::a_repeat_gets_the_first_answer);
         $run!(idempotency::a_streamed_repeat_gets_the_first_answer);
+        $run!(idempotency::a_repeat_after_going_away_gets_what_there_was);
         $run!(idempotency::a_repeat_on_the_other_face);
         $run!(idempotency::another_body_is_a_mismatch);
         $run!(idempotency::a_repeat_during_the_first_must_wait);

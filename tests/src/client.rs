@@ -122,10 +122,10 @@ impl Api {
     pub async fn open(&self, path: &str, body: &Value) -> Reply {
         let body = Some(("application/json", Bytes::from(body.to_string())));
         let reply = self.begin(Method::POST, path, body).await.unwrap();
-        if reply.status != 200 || !reply.is_stream() {
-            panic!("{path} was not answered with a stream: {:?}", reply.whole().await);
+        if reply.status == 200 && reply.is_stream() {
+            return reply;
         }
-        reply
+        panic!("{path} was not answered with a stream: {:?}", reply.whole().await)
     }
 
     /// A chat in one piece.
@@ -235,14 +235,12 @@ impl Reply {
             if let Some(event) = self.reader.pop() {
                 return Ok(Some(event));
             }
-            match self.body.next().await {
-                Some(bytes) => self.reader.push(&bytes?),
-                None => {
-                    let rest = self.reader.rest();
-                    assert!(rest.is_empty(), "a stream ended in the middle of an event: {rest:?}");
-                    return Ok(None);
-                }
-            }
+            let Some(bytes) = self.body.next().await else {
+                let rest = self.reader.rest();
+                assert!(rest.is_empty(), "a stream ended in the middle of an event: {rest:?}");
+                return Ok(None);
+            };
+            self.reader.push(&bytes?);
         }
     }
 
@@ -404,7 +402,7 @@ impl Answer {
 
     fn common(&self, status: u16) {
         assert_eq!(self.headers.contains_key("www-authenticate"), status == 401, "{self:?}");
-        if status == 429 {
+        if matches!(status, 429 | 503) {
             assert!(self.number("retry-after") >= 1, "{self:?}");
         }
         self.secured();

@@ -115,7 +115,7 @@ impl Upstream {
     }
 
     /// Waits until one of those calls is as `wanted`.
-    pub async fn call_where(&self, part: &str, what: &str, wanted: impl Fn(&Call) -> bool) -> Arc<Call> {
+    pub async fn call_where(&self, part: &str, what: &str, wanted: impl Fn(&Call) -> bool + Send + Sync) -> Arc<Call> {
         let mut changed = self.shared.changed.subscribe();
         let found = tokio::time::timeout(PATIENCE, async {
             loop {

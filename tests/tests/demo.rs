@@ -1,5 +1,7 @@
 //! The first of the README's two commands: a demo that prints a line to paste, which streams a real model's answer.
 
+#![expect(clippy::unwrap_used, reason = "all of this is test code: a panic is how it reports")]
+
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! A server that is killed in the middle of its work forgets nothing that it has acknowledged.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "all of this is test code: a panic is how it reports")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 

@@ -1,6 +1,8 @@
 //! The cases of every host, run against the native server: once with everything in memory, once in SQLite. One server each
 //! serves all cases.
 
+#![expect(clippy::unwrap_used, reason = "all of this is test code: a panic is how it reports")]
+
 use std::sync::{Arc, OnceLock};
 
 use enigma_conformance::{Host, Server, ServerConfig, Upstream, cases};

@@ -22,6 +22,8 @@ use crate::storage::Stores;
 
 /// What a reservation may outlive its request by: the last events to a slow client, and the bookkeeping.
 const RESERVATION_MARGIN: Duration = Duration::from_secs(60);
+/// How long a deletion waits for a turn that is under way.
+const DELETION_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the stores may take to show that they are there.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -96,7 +98,7 @@ pub(crate) fn router(
             Arc::clone(&stores.index),
             turns,
             Arc::clone(&clock),
-            config.chat.request_timeout,
+            DELETION_PATIENCE,
         ),
         clock: Arc::clone(&clock),
         ids,

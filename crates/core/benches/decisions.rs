@@ -1,5 +1,4 @@
 //! What the decisions on the way of every request cost.
-#![expect(missing_docs, reason = "the macros of the bench harness make undocumented functions")]
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -6,5 +6,5 @@ mod retention;
 
 pub use message::{HistoryPage, SessionPage, SessionSummary, StoredMessage, Turn};
 pub(crate) use prompt::answered;
-pub use prompt::{PromptLimits, assemble_prompt, estimate_tokens, prompt_tokens};
+pub use prompt::{PromptLimits, assemble_prompt, definition_tokens, estimate_tokens, prompt_tokens};
 pub use retention::{Retention, prune};

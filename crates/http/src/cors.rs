@@ -27,7 +27,7 @@ pub(crate) fn preflight_origin(parts: &Parts) -> Option<&HeaderValue> {
 /// whether any tenant would let the page in, and the real request is held against that tenant's own policy.
 pub(crate) async fn answer_preflight(app: &App, parts: &Parts, origin: &HeaderValue) -> Result<HeaderMap, PortError> {
     let mut headers = HeaderMap::new();
-    headers.insert(header::VARY, HeaderValue::from_static("origin"));
+    headers.insert(header::VARY, HeaderValue::from_static("origin, access-control-request-headers"));
     let Ok(text) = origin.to_str() else { return Ok(headers) };
     let directory = &app.ports().directory;
     let tenant = match host(parts).and_then(normalise_host) {
@@ -41,7 +41,9 @@ pub(crate) async fn answer_preflight(app: &App, parts: &Parts, origin: &HeaderVa
     if allowed {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS);
+        // SDKs add headers of their own. The origin is what the tenant decides about, so what the page asks for is granted.
+        let asked = parts.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.unwrap_or(REQUEST_HEADERS));
         if let Some(tenant) = &tenant {
             credentials(&mut headers, tenant.cors());
             headers.insert(header::ACCESS_CONTROL_MAX_AGE, tenant.cors().max_age.as_secs().into());

@@ -142,7 +142,8 @@ pub(crate) struct ApiError {
 impl ApiError {
     pub(crate) fn new(code: ErrorCode) -> Self {
         let message = Cow::Borrowed(code.message());
-        Self { code, message, details: None, param: None, rate: None, retry: None, cause: None }
+        let retry = (code == ErrorCode::Unavailable).then_some(Retry::Soon);
+        Self { code, message, details: None, param: None, rate: None, retry, cause: None }
     }
 
     pub(crate) fn invalid(issues: &[Issue]) -> Self {
@@ -189,7 +190,7 @@ impl IntoResponse for ApiError {
 impl From<PortError> for ApiError {
     fn from(error: PortError) -> Self {
         match error {
-            PortError::Unavailable { .. } | PortError::Timeout { .. } => Self::new(ErrorCode::Unavailable).retry_soon(),
+            PortError::Unavailable { .. } | PortError::Timeout { .. } => Self::new(ErrorCode::Unavailable),
             PortError::Corrupt { .. } => Self::new(ErrorCode::Internal),
         }
         .caused_by(error)
@@ -218,7 +219,7 @@ impl From<SessionError> for ApiError {
     fn from(error: SessionError) -> Self {
         match error {
             SessionError::NotFound => Self::new(ErrorCode::NotFound),
-            SessionError::Busy => Self::new(ErrorCode::Unavailable).retry_soon().caused_by(error),
+            SessionError::Busy => Self::new(ErrorCode::Unavailable).caused_by(error),
             SessionError::Port(error) => error.into(),
         }
     }
@@ -237,7 +238,9 @@ impl From<ChatError> for ApiError {
             ChatError::Admission(error) => error.into(),
             ChatError::Gateway(GatewayError::UnknownModel(_)) => {
                 let issue = Issue::new("modelId", "names a model that is not served here");
-                Self { param: Some("model".to_owned()), ..Self::invalid(&[issue]) }
+                // The field has another name on each face.
+                let message = "The model is not served here".into();
+                Self { param: Some("model".to_owned()), message, ..Self::invalid(&[issue]) }
             }
             ChatError::Gateway(GatewayError::Failed { ref source, .. }) => from_model(source).caused_by(error),
             ChatError::Port(error) => error.into(),
@@ -249,7 +252,7 @@ impl From<ChatError> for ApiError {
             )]),
             ChatError::TimedOut => Self::new(ErrorCode::AiTimeout).caused_by(error),
             // Nobody reads the answer to a client that has gone.
-            ChatError::ClientGone | ChatError::ShuttingDown => Self::new(ErrorCode::Unavailable).retry_soon(),
+            ChatError::ClientGone | ChatError::ShuttingDown => Self::new(ErrorCode::Unavailable),
             ChatError::Died => Self::new(ErrorCode::Internal).caused_by(error),
         }
     }
@@ -285,7 +288,7 @@ fn from_model(error: &ModelError) -> ApiError {
         | ModelError::Rejected { .. }
         | ModelError::Unauthorized { .. }
         | ModelError::BreakerOpen => ApiError::new(ErrorCode::AiError),
-        ModelError::Busy => ApiError::new(ErrorCode::Unavailable).retry_soon(),
+        ModelError::Busy => ApiError::new(ErrorCode::Unavailable),
         ModelError::Timeout(_) => ApiError::new(ErrorCode::AiTimeout),
         ModelError::Unsupported { feature } => {
             ApiError::invalid(&[Issue::new(feature, "is not supported by the model")])

@@ -27,13 +27,20 @@ async fn preflight(api: &Api, origin: &str, path: &str) -> Answer {
     let api = api
         .with("origin", origin)
         .with("access-control-request-method", "POST")
-        .with("access-control-request-headers", "content-type,x-api-key");
+        .with("access-control-request-headers", "content-type,x-api-key,x-stainless-lang");
     let answer = api.send(Method::OPTIONS, path, None).await;
     assert_eq!(answer.status, 204, "{answer:?}");
     assert_eq!(answer.text, "");
     assert!(answer.header("vary").unwrap().to_ascii_lowercase().contains("origin"), "{answer:?}");
     answer.secured();
     answer
+}
+
+fn assert_allows(answer: &Answer, names: &[&str]) {
+    let allowed = answer.header("access-control-allow-headers").unwrap().to_ascii_lowercase();
+    for name in names {
+        assert!(allowed.split(',').any(|header| header.trim() == *name), "{name}: {allowed}");
+    }
 }
 
 /// It carries no key, and needs none.
@@ -44,15 +51,16 @@ pub async fn a_preflight_is_answered_by_the_tenant_of_the_host(host: &Host) {
         assert_eq!(answer.header("access-control-allow-origin"), Some(APP));
         assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
         assert_eq!(answer.header("access-control-max-age"), Some("120"));
-        let allowed = answer.header("access-control-allow-headers").unwrap().to_ascii_lowercase();
-        for name in ["authorization", "content-type", "x-api-key", "x-tenant-id", "idempotency-key", "x-session-id"] {
-            assert!(allowed.split(',').any(|header| header.trim() == name), "{name}: {allowed}");
-        }
+        assert_allows(&answer, &["content-type", "x-api-key", "x-stainless-lang"]);
         let methods = answer.header("access-control-allow-methods").unwrap();
         for method in ["GET", "POST", "DELETE"] {
             assert!(methods.contains(method), "{methods}");
         }
     }
+    let bare = app.with("origin", APP).with("access-control-request-method", "POST");
+    let bare = bare.send(Method::OPTIONS, "/chat", None).await;
+    let known = ["authorization", "content-type", "x-api-key", "x-tenant-id", "idempotency-key", "x-session-id"];
+    assert_allows(&bare, &known);
     let all = host.anonymous().with("host", "all.cors.test");
     let answer = preflight(&all, "https://anyone.test", "/chat").await;
     assert!(matches!(answer.header("access-control-allow-origin"), Some("*" | "https://anyone.test")));

@@ -115,7 +115,7 @@ pub async fn health_tells_the_tenant_its_models(host: &Host) {
         data,
         json!({
             "status": "ok", "tenant": ID, "environment": settings::ENVIRONMENT,
-            "models": { "chat": "scripted", "fallback": "scripted", "embeddings": "embedder" },
+            "models": { "chat": "scripted", "fallback": null, "embeddings": "embedder" },
         })
     );
     host.anonymous().get("/health").await.error(400, "tenant_required");

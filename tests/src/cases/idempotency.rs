@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::budgets::{assert_refused, spend};
 use crate::Host;
 use crate::client::{completion, session, tag};
+use crate::sse::Event;
 use crate::tenant::Tenant;
 use crate::upstream::{Call, PATIENCE, words};
 
@@ -17,6 +18,7 @@ pub fn tenants() -> Vec<Tenant> {
             .map(Tenant::new)
             .into();
     tenants.push(Tenant::new("idem-repeat").with("tokenBudget", json!({ "daily": 1000 })));
+    tenants.push(Tenant::new("idem-away"));
     tenants.push(Tenant::new("idem-stream").model("idem-stream"));
     tenants.push(Tenant::new("idem-failure").only_models(&["idem-failing", "idem-gone", "idem-good"]));
     tenants
@@ -72,6 +74,50 @@ pub async fn a_streamed_repeat_gets_the_first_answer(host: &Host) {
     assert_eq!((&again.text, &again.error.unwrap()["code"], &again.done), (&words(2), &json!("ai_error"), &first.done));
     assert_eq!(host.upstream.calls(&tag).len(), 1);
     assert_eq!(api.said(&session).await.len(), 2);
+}
+
+/// What was made before the client went away was paid for; a repeat gets it, and is told that it is not all.
+pub async fn a_repeat_after_going_away_gets_what_there_was(host: &Host) {
+    let tag = tag();
+    let api = host.tenant("idem-away").with("idempotency-key", "k");
+    let message = format!("{tag}[[tokens 2]][[hang]]");
+    let streamed = json!({ "sessionId": session(), "message": message });
+    let mut reply = api.open("/chat", &streamed).await;
+    assert_eq!([reply.text().await, reply.text().await].concat(), words(2));
+    drop(reply);
+    let mut reply = api.complete_stream(&message, &json!({})).await;
+    assert_eq!([reply.text().await, reply.text().await].concat(), words(2));
+    drop(reply);
+    let repeat = async |path: &str, body: &Value| {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let body = Some(("application/json", Bytes::from(body.to_string())));
+            let reply = api.begin(Method::POST, path, body).await.unwrap();
+            if reply.status != 409 {
+                assert_eq!(reply.headers["idempotency-replayed"], "true");
+                return reply;
+            }
+            assert!(tokio::time::Instant::now() < end, "the first was never given up");
+        }
+    };
+    let again = repeat("/chat", &streamed).await.finish().await;
+    assert_eq!((again.text, again.error), (words(2), None));
+    assert_eq!(again.done["finishReason"], "truncated");
+    let mut completion = completion(&message, &json!({}));
+    completion["stream"] = true.into();
+    let events = repeat("/v1/chat/completions", &completion).await.rest().await;
+    assert_eq!(events.iter().filter_map(Event::text).collect::<Vec<_>>().concat(), words(2));
+    assert_eq!(events.last().unwrap().data.as_deref(), Some("[DONE]"));
+    let reasons: Vec<_> = events
+        .iter()
+        .filter_map(|event| {
+            let data = event.data.as_deref().filter(|data| *data != "[DONE]")?;
+            let chunk: Value = serde_json::from_str(data).unwrap();
+            chunk["choices"][0]["finish_reason"].as_str().map(str::to_owned)
+        })
+        .collect();
+    assert_eq!(reasons, ["length"]);
+    assert_eq!(host.upstream.calls(&tag).len(), 2);
 }
 
 /// `/v1` repeats as well, ids and all.

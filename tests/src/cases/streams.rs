@@ -167,6 +167,21 @@ pub async fn turns_of_a_session_wait_for_each_other(host: &Host) {
     });
     deleted.ok();
     api.assert_unknown(&session).await;
+    // Even one that nobody waits for any more.
+    let session = crate::client::session();
+    let gate = crate::client::tag();
+    api.chat(&session, "hello").await.ok();
+    let mut running = api.chat_stream(&session, &format!("[[tokens 1]][[gate {gate}]][[tokens 1]]")).await;
+    running.text().await;
+    let impatient = api.delete(&format!("/chat/{session}"));
+    let gone = tokio::time::timeout(Duration::from_millis(300), impatient).await;
+    assert!(gone.is_err(), "the deletion did not wait");
+    host.upstream.open(&gate);
+    running.finish().await;
+    let end = Instant::now() + PATIENCE;
+    while api.history(&session).await.status != 404 {
+        assert!(Instant::now() < end, "the deletion was forgotten");
+    }
 }
 
 /// Each piece is here before the model makes the next.
@@ -174,7 +189,7 @@ pub async fn pieces_leave_as_they_come(host: &Host) {
     let api = host.tenant("streams-pieces");
     for openai in [false, true] {
         let tag = tag();
-        let gates: String = (0..5).map(|n| format!("[[say piece {n}]][[gate {tag}-{n}]]")).collect();
+        let gates = (0..5).map(|n| format!("[[say piece {n}]][[gate {tag}-{n}]]")).collect::<Vec<_>>().concat();
         let mut reply = if openai {
             api.complete_stream(&gates, &json!({})).await
         } else {

@@ -19,7 +19,10 @@ use crate::model::{
     CallMetadata, ChatMessage, GatewayError, ModelCall, ModelError, ModelPlan, OpenedReply, Role, select_models,
 };
 use crate::port_error::PortError;
-use crate::session::{StoredMessage, Turn, answered, assemble_prompt, estimate_tokens, prompt_tokens};
+use crate::ports::TurnPermit;
+use crate::session::{
+    StoredMessage, Turn, answered, assemble_prompt, definition_tokens, estimate_tokens, prompt_tokens,
+};
 use crate::tenant::TenantContext;
 use crate::time::Timestamp;
 use crate::usage::{Ending, UsageRecord};
@@ -42,6 +45,13 @@ struct Conduct {
     context: TenantContext,
     command: ChatCommand,
     started: Timestamp,
+}
+
+/// What is needed to call a model.
+struct Prepared {
+    turn: Option<TurnPermit>,
+    history: Vec<StoredMessage>,
+    call: ModelCall,
 }
 
 /// What a model has answered, and how that ended.
@@ -118,21 +128,33 @@ impl Conduct {
     ) -> Option<(KeptReply, Vec<ChatEvent>)> {
         let rate = *entry.rate();
         let refused = |error: ChatError| ChatRejected { error, rate: Some(rate) };
-        // Held to the end, so that the next turn of this session sees this one whole.
-        let (_turn, mut call) = match client.race(self.prepare(plan)).await {
+        // The turn is held to the end, so that the next one of this session sees this one whole.
+        let Prepared { turn: _turn, history, mut call } = match client.race(self.prepare(plan)).await {
             Ok(Ok(prepared)) => prepared,
             Ok(Err(error)) => return refuse(opening, refused(error.into())),
             Err(ending) => return refuse(opening, refused(early(ending))),
         };
         let ports = &self.shared.ports;
-        let tokens_in = prompt_tokens(&call.messages);
+        let mut tokens_in = call_tokens(&call);
         let tokens = tokens_in + u64::from(call.max_tokens);
         let permit = match ports.admission.reserve(&self.context, entry, tokens, ports.clock.now()).await {
             Ok(permit) => permit,
             Err(error) => return refuse(opening, refused(error.into())),
         };
         let deadline = self.started.saturating_add(self.shared.settings.request_timeout);
-        let opened = client.race(ports.models.open(&permit, self.context.tenant(), plan, &mut call, deadline)).await;
+        let mut shown = self.shared.settings.prompt;
+        let opened = loop {
+            let opening = ports.models.open(&permit, self.context.tenant(), plan, &mut call, deadline);
+            let opened = client.race(opening).await;
+            let history_tokens = prompt_tokens(&call.messages).saturating_sub(prompt_tokens(&self.command.messages));
+            if !matches!(&opened, Ok(Err(error)) if too_long(error)) || history_tokens == 0 {
+                break opened;
+            }
+            // Characters are a rough measure of tokens. A long session must not end in a prompt that never fits.
+            shown.max_tokens = history_tokens / 2;
+            call.messages = assemble_prompt(&history, self.command.messages.clone(), &shown);
+            tokens_in = call_tokens(&call);
+        };
         match opened {
             Ok(Ok(reply)) => {
                 let (model, created) = (reply.model.clone(), self.started);
@@ -163,7 +185,7 @@ impl Conduct {
     }
 
     /// The session's turn, and the call that its history makes.
-    async fn prepare(&self, plan: &ModelPlan) -> Result<(Option<crate::ports::TurnPermit>, ModelCall), PortError> {
+    async fn prepare(&self, plan: &ModelPlan) -> Result<Prepared, PortError> {
         let Shared { ports, settings } = &*self.shared;
         let (tenant, command) = (self.context.tenant(), &self.command);
         let (mut turn, mut history) = (None, Vec::new());
@@ -190,7 +212,7 @@ impl Conduct {
                 gateway: tenant.ai_gateway_id().map(str::to_owned),
             },
         };
-        Ok((turn, call))
+        Ok(Prepared { turn, history, call })
     }
 
     /// Passes the answer on, piece by piece, until it ends in one way or another. The model is not read while the client
@@ -427,6 +449,14 @@ const fn early(ending: Ending) -> ChatError {
         Ending::ClientGone => ChatError::ClientGone,
         Ending::TimedOut | Ending::Failed | Ending::Finished => ChatError::TimedOut,
     }
+}
+
+fn call_tokens(call: &ModelCall) -> u64 {
+    prompt_tokens(&call.messages) + definition_tokens(&call.tools, &call.response_format)
+}
+
+const fn too_long(error: &GatewayError) -> bool {
+    matches!(error, GatewayError::Failed { source: ModelError::ContextLength { .. }, .. })
 }
 
 const fn timed_out(error: &GatewayError) -> bool {

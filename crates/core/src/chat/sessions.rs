@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use thiserror::Error;
 
-use crate::id::{RequestId, SessionId, UserId};
+use crate::id::{RequestId, SessionId, TenantId, UserId};
 use crate::port_error::PortError;
-use crate::ports::{Clock, SessionIndex, SessionStore, TurnQueue};
+use crate::ports::{Background, Clock, SessionIndex, SessionStore, TurnQueue};
 use crate::session::{HistoryPage, SessionPage};
-use crate::tenant::TenantContext;
+use crate::tenant::{Principal, TenantContext, UserHints};
 use crate::time::Timestamp;
 
 /// Why a session cannot be shown or deleted.
@@ -65,7 +66,8 @@ impl SessionService {
         page.ok_or(SessionError::NotFound)
     }
 
-    /// The sessions that `user` began, or everybody's, the latest changed first.
+    /// The sessions that `user` began, or everybody's, the latest changed first. The holder of a key speaks for all users of
+    /// the tenant; everybody else sees their own sessions only.
     ///
     /// # Errors
     /// A backend's failure.
@@ -76,12 +78,17 @@ impl SessionService {
         after: Option<(Timestamp, SessionId)>,
         limit: u32,
     ) -> Result<SessionPage, SessionError> {
+        let own = match context.principal() {
+            Principal::Key { .. } => None,
+            Principal::Token { .. } | Principal::Anonymous { .. } => Some(context.caller(UserHints::default()).user),
+        };
         // What was last changed before the retention has no messages left.
         let since = context.tenant().retention().cutoff(self.clock.now());
-        Ok(self.index.list(context.id(), user, since, after, limit).await?)
+        Ok(self.index.list(context.id(), own.as_ref().or(user), since, after, limit).await?)
     }
 
-    /// Deletes a session, after the turn that may be under way: else that turn would bring it back.
+    /// Deletes a session, after the turn that may be under way: else that turn would bring it back. It runs to its end in
+    /// `background`, whether or not somebody waits for it.
     ///
     /// # Errors
     /// [`SessionError`].
@@ -90,14 +97,30 @@ impl SessionService {
         context: &TenantContext,
         session: &SessionId,
         request: RequestId,
+        background: &dyn Background,
     ) -> Result<(), SessionError> {
-        let turn = self.turns.enter(context.id(), session, request);
+        let (service, tenant, session) = (self.clone(), context.id().clone(), *session);
+        let (done, deleted) = oneshot::channel();
+        background.spawn(Box::pin(async move {
+            // Who asked may have gone.
+            let _ = done.send(service.delete_in_turn(&tenant, &session, request).await);
+        }));
+        deleted.await.unwrap_or_else(|gone| Err(PortError::unavailable("session store", gone).into()))
+    }
+
+    async fn delete_in_turn(
+        &self,
+        tenant: &TenantId,
+        session: &SessionId,
+        request: RequestId,
+    ) -> Result<(), SessionError> {
+        let turn = self.turns.enter(tenant, session, request);
         let _turn = match select(turn, self.clock.sleep(self.patience)).await {
             Either::Left((turn, _)) => turn?,
             Either::Right(((), _)) => return Err(SessionError::Busy),
         };
-        let existed = self.store.delete(context.id(), session).await?;
-        self.index.remove(context.id(), session).await?;
+        let existed = self.store.delete(tenant, session).await?;
+        self.index.remove(tenant, session).await?;
         if existed { Ok(()) } else { Err(SessionError::NotFound) }
     }
 }

@@ -106,7 +106,7 @@ pub enum ResponseFormat {
 pub struct Sampling {
     /// 0 (greedy) to 2.
     pub temperature: Option<f64>,
-    /// Nucleus sampling, above 0 and up to 1.
+    /// Nucleus sampling, 0 to 1; 0 leaves the most likely token only.
     pub top_p: Option<f64>,
     /// −2 to 2.
     pub frequency_penalty: Option<f64>,

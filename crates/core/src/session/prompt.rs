@@ -1,7 +1,7 @@
 //! What a model is shown of a conversation.
 
 use super::StoredMessage;
-use crate::model::{ChatMessage, Role};
+use crate::model::{ChatMessage, ResponseFormat, Role, ToolDefinition};
 
 /// How much of a session's history goes into a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,23 @@ pub fn prompt_tokens(messages: &[ChatMessage]) -> u64 {
             estimate_tokens(&message.content) + calls
         })
         .sum()
+}
+
+/// Estimates what the tools and the schema of a call add to its prompt.
+pub fn definition_tokens(tools: &[ToolDefinition], format: &ResponseFormat) -> u64 {
+    let json = |value: &serde_json::Value| estimate_tokens(&value.to_string());
+    let tools: u64 = tools
+        .iter()
+        .map(|tool| {
+            estimate_tokens(&tool.name)
+                + tool.description.as_deref().map_or(0, estimate_tokens)
+                + tool.parameters.as_ref().map_or(0, json)
+        })
+        .sum();
+    match format {
+        ResponseFormat::JsonSchema(schema) => tools + json(schema),
+        ResponseFormat::Text | ResponseFormat::JsonObject => tools,
+    }
 }
 
 /// Puts a prompt together: the new messages' instructions first, then the newest of the history that fits, then the rest of the

@@ -284,11 +284,19 @@ struct RawBudget {
     monthly: Option<u64>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
 enum RawKey {
     Hash(String),
     Full(RawFullKey),
+}
+
+impl<'de> Deserialize<'de> for RawKey {
+    /// A text is a hash alone; anything else is read as the full form, so that what is wrong with it can be named.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::String(hash) => Ok(Self::Hash(hash)),
+            full => RawFullKey::deserialize(full).map(Self::Full).map_err(serde::de::Error::custom),
+        }
+    }
 }
 
 #[derive(Deserialize)]

@@ -2,12 +2,12 @@ use std::time::Duration;
 
 use enigma_core::RequestId;
 use enigma_core::chat::{ChatEvent, SessionError};
-use enigma_core::model::Role;
+use enigma_core::model::{ModelError, Role};
 use enigma_memory::testing::{Script, Step};
 use futures_util::StreamExt;
 use uuid::Uuid;
 
-use crate::harness::{World, finish, hello, read, say, session_id};
+use crate::harness::{World, finish, hello, passing, read, say, session_id};
 
 #[tokio::test]
 async fn turns_of_one_session_wait_for_each_other_and_see_each_other() {
@@ -48,7 +48,7 @@ async fn a_deletion_waits_for_the_turn_under_way_and_is_final() {
     let reply = world.ask(world.question(Some(1)).await).await.unwrap();
     let context = world.context().await;
     let (id, request) = (session_id(1), RequestId::new(Uuid::from_u128(5)));
-    let mut deleting = std::pin::pin!(world.sessions.delete(&context, &id, request));
+    let mut deleting = std::pin::pin!(world.sessions.delete(&context, &id, request, &world.background));
     assert!(futures_util::poll!(deleting.as_mut()).is_pending());
     world.settle_down().await;
     world.clock.advance(Duration::from_secs(2));
@@ -58,19 +58,64 @@ async fn a_deletion_waits_for_the_turn_under_way_and_is_final() {
     assert!(world.history(1).await.is_empty());
     let listed = world.sessions.list(&context, None, None, 10).await.unwrap();
     assert!(listed.sessions.is_empty());
-    assert!(matches!(world.sessions.delete(&context, &id, request).await, Err(SessionError::NotFound)));
+    assert!(matches!(
+        world.sessions.delete(&context, &id, request, &world.background).await,
+        Err(SessionError::NotFound)
+    ));
 }
 
 #[tokio::test]
 async fn a_deletion_does_not_wait_for_ever() {
     let world = World::new();
-    world.main.push(Script::new([say("first"), Step::Hang]));
+    let talk = (0..8).flat_map(|_| [say("more"), Step::Wait(Duration::from_secs(4))]);
+    world.main.push(Script::new(talk));
     let reply = world.ask(world.question(Some(1)).await).await.unwrap();
     let context = world.context().await;
     let (id, request) = (session_id(1), RequestId::new(Uuid::from_u128(5)));
-    let mut deleting = std::pin::pin!(world.sessions.delete(&context, &id, request));
-    assert!(futures_util::poll!(deleting.as_mut()).is_pending());
-    world.clock.advance(Duration::from_secs(30));
-    assert!(matches!(deleting.await, Err(SessionError::Busy)));
+    let deleting = world.sessions.delete(&context, &id, request, &world.background);
+    assert!(matches!(passing(&world, deleting).await, Err(SessionError::Busy)));
+    assert_eq!(world.background.running(), 1, "the turn goes on");
     drop(reply);
+}
+
+#[tokio::test]
+async fn history_that_the_model_cannot_take_is_shortened_until_it_can() {
+    let world = World::new();
+    for _ in 0..4 {
+        world.main.push(hello());
+        read(world.ask(world.question(Some(1)).await).await.unwrap().events).await;
+    }
+    let too_long = || Script::refusing(ModelError::ContextLength { tokens: 9000, limit: 8000 });
+    world.main.push(too_long());
+    world.main.push(too_long());
+    world.main.push(hello());
+    read(world.ask(world.question(Some(1)).await).await.unwrap().events).await;
+    let shown: Vec<usize> = world.main.calls()[4..].iter().map(|call| call.call.messages.len()).collect();
+    assert_eq!(shown, [9, 5, 3], "half as much history each time");
+
+    for _ in 0..6 {
+        world.main.push(too_long());
+    }
+    world.ask(world.question(Some(1)).await).await.unwrap_err();
+    let last = world.main.calls().pop().unwrap().call;
+    assert_eq!(last.messages.len(), 1, "in the end the question alone is too long");
+    world.settle_down().await;
+    world.assert_nothing_is_held().await;
+}
+
+#[tokio::test]
+async fn who_shows_no_credentials_sees_only_their_own_sessions() {
+    let world = World::new();
+    world.main.push(hello());
+    let mut of_another = world.question(Some(1)).await;
+    of_another.caller.user = "192.0.2.99".parse().unwrap();
+    read(world.ask(of_another).await.unwrap().events).await;
+    world.main.push(hello());
+    read(world.ask(world.question(Some(2)).await).await.unwrap().events).await;
+    let context = world.context().await;
+    let other = "192.0.2.99".parse().unwrap();
+    for asked in [None, Some(&other)] {
+        let page = world.sessions.list(&context, asked, None, 10).await.unwrap();
+        assert_eq!(page.sessions.iter().map(|s| s.id).collect::<Vec<_>>(), [session_id(2)]);
+    }
 }

@@ -6,7 +6,7 @@ use axum::response::Response;
 use enigma_core::SessionId;
 use enigma_core::chat::{ChatCommand, ChatDone, ChatEvent, ChatReply};
 use enigma_core::model::{FinishReason, ToolCallDelta};
-use enigma_core::tenant::Scope;
+use enigma_core::tenant::{Caller, Scope};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
@@ -32,14 +32,16 @@ pub(crate) async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let answer = answer(&app, &info, &access, &headers, body).await;
-    with_windows(&app, &access, answer).await
+    let mut caller = access.caller_without_body();
+    let answer = answer(&app, &info, &access, &mut caller, &headers, body).await;
+    with_windows(&app, &access, &caller, answer).await
 }
 
 async fn answer(
     app: &App,
     info: &RequestInfo,
     access: &Access,
+    caller: &mut Caller,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -48,9 +50,10 @@ async fn answer(
     let mut issues = Issues::default();
     let parsed = request::parse(&json, &mut issues);
     let session = session(headers, &mut issues);
-    let caller = access.caller(parsed.as_ref().and_then(|parsed| parsed.user.clone()), &mut issues);
+    let known = access.caller(parsed.as_ref().and_then(|parsed| parsed.user.clone()), &mut issues);
+    caller.clone_from(&known);
     let session_text = session.map(|session| session.to_string()).unwrap_or_default();
-    let idempotency = idempotency(headers, &caller.subject, ROUTE, &[session_text.as_bytes(), &bytes], &mut issues);
+    let idempotency = idempotency(headers, &known.subject, ROUTE, &[session_text.as_bytes(), &bytes], &mut issues);
     issues.check()?;
     let asked = parsed.ok_or(ErrorCode::InvalidRequest)?;
     let command = ChatCommand {
@@ -64,14 +67,19 @@ async fn answer(
         tool_choice: asked.tool_choice,
         response_format: asked.response_format,
         idempotency,
-        ..ChatCommand::new(info.request, info.trace.clone(), caller, asked.messages)
+        ..ChatCommand::new(info.request, info.trace.clone(), known, asked.messages)
     };
     let reply = app.ports().chat.send(access.context.clone(), command, &*access.background).await?;
     let mut headers = reply_headers(app, access.context.id(), &reply);
     let identity = Identity::of(&reply);
     if asked.stream {
-        let render =
-            CompletionRender { identity, info: info.clone(), include_usage: asked.include_usage, begun: false };
+        let render = CompletionRender {
+            identity,
+            info: info.clone(),
+            include_usage: asked.include_usage,
+            begun: false,
+            failed: false,
+        };
         return Ok(event_stream(reply.events, render, &app.ports().clock, app.settings().keep_alive, headers));
     }
     let rate = reply.rate;
@@ -129,8 +137,9 @@ impl Identity {
     }
 }
 
+/// An answer that was cut has reached a length of a kind: OpenAI's protocol knows no other word for it.
 fn reason(done: &ChatDone) -> &'static str {
-    done.finish_reason.unwrap_or(FinishReason::Stop).as_str()
+    done.finish_reason.unwrap_or(FinishReason::Length).as_str()
 }
 
 fn usage(done: &ChatDone) -> Value {
@@ -146,6 +155,7 @@ struct CompletionRender {
     info: RequestInfo,
     include_usage: bool,
     begun: bool,
+    failed: bool,
 }
 
 impl CompletionRender {
@@ -174,9 +184,12 @@ impl Render for CompletionRender {
             ChatEvent::Content(text) => self.chunk(json!({ "content": text }), None, out),
             ChatEvent::Reasoning(text) => self.chunk(json!({ "reasoning_content": text }), None, out),
             ChatEvent::ToolCall(call) => self.chunk(json!({ "tool_calls": [tool_call(&call)] }), None, out),
-            ChatEvent::Failed(failure) => data(&error_body(&self.info, &stream_failure(failure).into()), out),
+            ChatEvent::Failed(failure) => {
+                self.failed = true;
+                data(&error_body(&self.info, &stream_failure(failure).into()), out);
+            }
             ChatEvent::Done(done) => {
-                if done.finish_reason.is_some() {
+                if !self.failed {
                     self.chunk(json!({}), Some(reason(&done)), out);
                 }
                 if self.include_usage {

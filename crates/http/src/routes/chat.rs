@@ -7,7 +7,7 @@ use enigma_core::chat::{ChatCommand, ChatEvent, ChatReply};
 use enigma_core::idempotency::{Fingerprint, IdempotencyKey};
 use enigma_core::limit::Subject;
 use enigma_core::model::{ChatMessage, Role};
-use enigma_core::tenant::Scope;
+use enigma_core::tenant::{Caller, Scope};
 use enigma_core::{SessionId, TenantId};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
@@ -34,20 +34,23 @@ pub(crate) async fn send(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let answer = answer(&app, &info, &access, &headers, body).await;
-    with_windows(&app, &access, answer).await
+    let mut caller = access.caller_without_body();
+    let answer = answer(&app, &info, &access, &mut caller, &headers, body).await;
+    with_windows(&app, &access, &caller, answer).await
 }
 
 async fn answer(
     app: &App,
     info: &RequestInfo,
     access: &Access,
+    caller: &mut Caller,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     access.require(Scope::Chat)?;
     let (bytes, json) = read_json(headers, body, app.settings().max_body_bytes).await?;
     let asked = parse(&json, app.settings().max_message_chars, access, headers, &bytes, info)?;
+    caller.clone_from(&asked.command.caller);
     let reply = app.ports().chat.send(access.context.clone(), asked.command, &*access.background).await?;
     let tenant = access.context.id();
     if asked.stream {
@@ -124,6 +127,7 @@ pub(crate) fn idempotency(
 pub(crate) async fn with_windows(
     app: &App,
     access: &Access,
+    caller: &Caller,
     answer: Result<Response, ApiError>,
 ) -> Result<Response, ApiError> {
     let mut error = match answer {
@@ -132,7 +136,7 @@ pub(crate) async fn with_windows(
     };
     if error.rate.is_none() {
         let (admission, now) = (app.ports().chat.admission(), app.ports().clock.now());
-        error.rate = admission.peek(&access.context, &access.caller_without_body(), now).await.ok().map(Box::new);
+        error.rate = admission.peek(&access.context, caller, now).await.ok().map(Box::new);
     }
     Err(error)
 }
@@ -170,22 +174,26 @@ async fn whole(
     ] {
         headers.insert(HeaderName::from_static(name), value.into());
     }
-    let mut response = json_response(
-        http::StatusCode::OK,
-        &json!({
-            "ok": true,
-            "data": { "status": "accepted", "sessionId": session, "stream": false, "message": answer.content },
-            "usage": usage,
-            "traceId": info.trace.as_str(),
-        }),
-    );
+    let mut data = json!({ "status": "accepted", "sessionId": session, "stream": false, "message": answer.content });
+    if answer.done.finish_reason.is_none() {
+        // The answer of an earlier request again, whose client went away before its end.
+        data["truncated"] = true.into();
+    }
+    let body = json!({ "ok": true, "data": data, "usage": usage, "traceId": info.trace.as_str() });
+    let mut response = json_response(http::StatusCode::OK, &body);
     response.headers_mut().extend(headers);
     Ok(response)
 }
 
 fn stream(app: &App, info: &RequestInfo, tenant: &TenantId, session: SessionId, reply: ChatReply) -> Response {
     let headers = reply_headers(app, tenant, &reply);
-    let render = ChatRender { session: session.to_string(), tenant: tenant.to_string(), info: info.clone(), number: 0 };
+    let render = ChatRender {
+        session: session.to_string(),
+        tenant: tenant.to_string(),
+        info: info.clone(),
+        number: 0,
+        failed: false,
+    };
     event_stream(reply.events, render, &app.ports().clock, app.settings().keep_alive, headers)
 }
 
@@ -234,6 +242,7 @@ struct ChatRender {
     tenant: String,
     info: RequestInfo,
     number: u64,
+    failed: bool,
 }
 
 impl ChatRender {
@@ -262,6 +271,7 @@ impl Render for ChatRender {
             // This route shows the answer only.
             ChatEvent::Reasoning(_) | ChatEvent::ToolCall(_) => {}
             ChatEvent::Failed(failure) => {
+                self.failed = true;
                 let body = error_body(&self.info, &stream_failure(failure).into());
                 let (code, message) = (&body["error"]["code"], &body["error"]["message"]);
                 Self::event(
@@ -271,7 +281,8 @@ impl Render for ChatRender {
                 );
             }
             ChatEvent::Done(done) => {
-                let finish_reason = done.finish_reason.map_or("error", enigma_core::model::FinishReason::as_str);
+                let broken = if self.failed { "error" } else { "truncated" };
+                let finish_reason = done.finish_reason.map_or(broken, enigma_core::model::FinishReason::as_str);
                 let done = WireDone { done: true, usage: WireUsage::from(&done), finish_reason };
                 Self::event(out, "event: done\n", &done);
             }

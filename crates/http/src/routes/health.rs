@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use enigma_core::model::select_models;
 use serde_json::json;
 
 use crate::access::Access;
@@ -14,13 +15,15 @@ use crate::request_info::RequestInfo;
 pub(crate) async fn health(State(app): State<App>, info: RequestInfo, access: Access) -> Response {
     let tenant = access.context.tenant();
     let overrides = &app.ports().chat.settings().overrides;
+    let plan = select_models(None, overrides, tenant).ok();
+    let primary = overrides.model.as_ref().unwrap_or_else(|| tenant.chat_model());
     let data = json!({
         "status": "ok",
         "tenant": tenant.id(),
         "environment": app.settings().environment,
         "models": {
-            "chat": overrides.model.as_ref().unwrap_or_else(|| tenant.chat_model()),
-            "fallback": overrides.fallback.as_ref().unwrap_or_else(|| tenant.chat_model()),
+            "chat": primary,
+            "fallback": plan.as_ref().and_then(|plan| plan.fallback()),
             "embeddings": tenant.embedding_model(),
         },
     });

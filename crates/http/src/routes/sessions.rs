@@ -65,7 +65,8 @@ pub(crate) async fn delete(
     let mut issues = Issues::default();
     let session = session_id(&session, &mut issues);
     issues.check()?;
-    app.ports().sessions.delete(&access.context, &session, info.request).await?;
+    let background = &*access.background;
+    app.ports().sessions.delete(&access.context, &session, info.request, background).await?;
     Ok(success(&info, json!({ "success": true, "sessionId": session })))
 }
 

@@ -56,7 +56,9 @@ fn defaults_are_the_documented_ones() {
 fn a_bad_field_is_named_with_its_reason() {
     use serde_json::json;
     type Change = fn(&mut serde_json::Value);
-    let cases: [(&str, &str, Change); 14] = [
+    let cases: [(&str, &str, Change); 16] = [
+        ("apiKeys[0]", "unknown field `scope`", |t| t["apiKeys"][0] = json!({ "hash": "sha256:00", "scope": [] })),
+        ("apiKeys[0]", "invalid type", |t| t["apiKeys"][0] = json!(7)),
         ("tenantId", "1 to 63", |t| t["tenantId"] = json!("Bad Id")),
         (".", "unknown field `colour`", |t| t["colour"] = json!("red")),
         ("rateLimit.perSecond", "unknown field", |t| t["rateLimit"]["perSecond"] = json!(1)),
