@@ -1,6 +1,6 @@
 //! Black-box cases for every host of crispy-enigma.
 //!
-//! [`cases`] holds what every host must do; a case is given a [`Host`] and knows nothing else of it. [`server`] starts the
+//! [`mod@cases`] holds what every host must do; a case is given a [`Host`] and knows nothing else of it. [`server`] starts the
 //! native host, [`upstream`] stands in for the models behind it, and [`client`] asks it.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "all of this is test code: a panic is how it reports")]

@@ -1,5 +1,7 @@
 //! Requests that a well-behaved client cannot make, byte by byte.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -27,28 +29,31 @@ pub fn head(base_url: &str, method: &str, path: &str, headers: &[(&str, &str)]) 
     head + "\r\n"
 }
 
-/// Sends `request` and reads until the answer's head is there. Returns the status and what was read.
+/// Sends `request` and reads until the answer is there. Returns the status and what was read.
 pub async fn exchange(base_url: &str, request: &[u8]) -> (u16, String) {
     let mut stream = connect(base_url).await;
     // The host may answer and close before it has read everything.
     let _ = stream.write_all(request).await;
-    let mut read = Vec::new();
-    let done = tokio::time::timeout(PATIENCE, async {
-        let mut buffer = [0; 4096];
-        loop {
-            match stream.read(&mut buffer).await {
-                Ok(0) | Err(_) => return,
-                Ok(n) => read.extend_from_slice(&buffer[..n]),
-            }
-            if is_whole(&read) {
-                return;
-            }
+    let text = answer(&mut stream, PATIENCE).await;
+    (status(&text), text)
+}
+
+/// What is read until an answer is whole, the connection ends, or nothing came for `patience`.
+pub async fn answer(stream: &mut TcpStream, patience: Duration) -> String {
+    let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
+    while !is_whole(&read) {
+        match tokio::time::timeout(patience, stream.read(&mut buffer)).await {
+            Ok(Ok(0) | Err(_)) | Err(_) => break,
+            Ok(Ok(n)) => read.extend_from_slice(&buffer[..n]),
         }
-    });
-    assert!(done.await.is_ok(), "no answer: {:?}", String::from_utf8_lossy(&read));
-    let text = String::from_utf8_lossy(&read).into_owned();
-    let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
-    (status.unwrap_or_else(|| panic!("no status in {text:?}")), text)
+    }
+    String::from_utf8_lossy(&read).into_owned()
+}
+
+/// The status of an answer.
+pub fn status(answer: &str) -> u16 {
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    status.unwrap_or_else(|| panic!("no answer: {answer:?}"))
 }
 
 fn is_whole(read: &[u8]) -> bool {

@@ -68,7 +68,7 @@ pub(crate) enum Storage {
     /// Nowhere.
     Memory,
     /// In a SQLite file.
-    File { path: PathBuf, synchronous: Synchronous },
+    File { path: PathBuf, synchronous: Synchronous, rebuild_every: Option<Duration> },
 }
 
 /// How models are called.

@@ -29,10 +29,10 @@ impl Maintenance {
     /// Does it again and again, until `ending`. What is under way then is left where it is; the next start goes on with it.
     pub(crate) async fn run(self, ending: CancellationToken) {
         let again_and_again = async {
-            let mut pause = FIRST;
+            let (mut pause, mut rebuilt_at) = (FIRST, self.clock.now());
             loop {
                 self.clock.sleep(self.jittered(pause)).await;
-                self.once().await;
+                self.once(&mut rebuilt_at).await;
                 pause = EVERY;
             }
         };
@@ -44,7 +44,7 @@ impl Maintenance {
         pause.mul_f64(0.9 + 0.2 * self.ids.unit())
     }
 
-    async fn once(&self) {
+    async fn once(&self, rebuilt_at: &mut Timestamp) {
         let mut removed = 0;
         for tenant in self.tenants.snapshot().tenants() {
             match self.tend(tenant, self.clock.now()).await {
@@ -52,10 +52,15 @@ impl Maintenance {
                 Err(error) => tracing::error!(tenant = %tenant.id(), %error, "maintenance of a tenant failed"),
             }
         }
-        if let Some(durable) = &self.stores.durable
-            && let Err(error) = durable.maintenance.compact().await
-        {
-            tracing::error!(%error, "the database could not be compacted");
+        if let Some(durable) = &self.stores.durable {
+            let now = self.clock.now();
+            let is_due = durable.rebuild_every.is_some_and(|every| now.since(*rebuilt_at) >= every);
+            let done = if is_due { durable.maintenance.rebuild().await } else { durable.maintenance.compact().await };
+            match done {
+                Ok(()) if is_due => *rebuilt_at = now,
+                Ok(()) => {}
+                Err(error) => tracing::error!(%error, is_due, "the database could not be compacted"),
+            }
         }
         tracing::info!(removed, "maintenance done");
     }
@@ -107,8 +112,31 @@ mod tests {
         let lifetime = Duration::from_secs(10);
         ledger.reserve(&tenant, request, 7, &TokenBudget::default(), lifetime, start).await.unwrap().unwrap();
         clock.advance(Duration::from_secs(11));
-        maintenance.once().await;
+        maintenance.once(&mut { start }).await;
         assert_eq!(settled(&*ledger, start).await, 7);
+    }
+
+    #[tokio::test]
+    async fn the_database_is_written_anew_when_that_is_due() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("enigma.db");
+        let storage = config::Storage::File {
+            path: path.clone(),
+            synchronous: enigma_sqlite::Synchronous::Off,
+            rebuild_every: Some(Duration::from_secs(3600)),
+        };
+        let start = Timestamp::from_millis(1_000_000_000_000);
+        let clock = Arc::new(ManualClock::new(start));
+        let stores = crate::storage::open(&storage).unwrap();
+        let maintenance = Maintenance { stores: stores.clone(), ..maintenance(&clock) };
+        let mut rebuilt_at = start;
+        maintenance.once(&mut rebuilt_at).await;
+        assert_eq!(rebuilt_at, start, "it is not due yet");
+        clock.advance(Duration::from_secs(3600));
+        maintenance.once(&mut rebuilt_at).await;
+        assert_eq!(rebuilt_at, clock.now());
+        let tenant = TenantId::new("acme").unwrap();
+        assert!(stores.ledger.balance(&tenant, clock.now()).await.is_ok(), "the database goes on");
     }
 
     #[tokio::test]

@@ -99,6 +99,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "The SQLite file. `memory` keeps everything in memory, and forgets it with the process"),
     setting("storage.synchronous", "storage-synchronous", "ENIGMA_STORAGE_SYNCHRONOUS", Text, Some("normal"),
         "SQLite's `synchronous`: `off`, `normal`, `full` or `extra`. What was acknowledged survives the death of the process with each of them, and a power cut from `full` on"),
+    setting("storage.rebuild_hours", "storage-rebuild-hours", "ENIGMA_STORAGE_REBUILD_HOURS", Number, Some("24"),
+        "After how many hours the database is written anew, which removes the last traces of what was deleted. Writers wait while that takes. `0` is never"),
 
     setting("chat.model_id", "chat-model-id", "MODEL_ID", Text, None,
         "The model that answers where the request names none, before the tenant's own"),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use enigma_core::PortError;
 use enigma_core::ports::{IdempotencyStore, SessionIndex, SessionStore, Telemetry, TokenLedger};
@@ -34,6 +35,8 @@ pub(crate) struct Stores {
 pub(crate) struct Durable {
     pub(crate) database: Database,
     pub(crate) maintenance: SqliteMaintenance,
+    /// How often the file is written anew.
+    pub(crate) rebuild_every: Option<Duration>,
 }
 
 /// Opens what is configured. It blocks while it reads.
@@ -43,7 +46,7 @@ pub(crate) struct Durable {
 pub(crate) fn open(storage: &config::Storage) -> Result<Stores, OpenError> {
     match storage {
         config::Storage::Memory => Ok(memory()),
-        config::Storage::File { path, synchronous } => file(path, *synchronous),
+        config::Storage::File { path, synchronous, rebuild_every } => file(path, *synchronous, *rebuild_every),
     }
 }
 
@@ -58,7 +61,7 @@ fn memory() -> Stores {
     }
 }
 
-fn file(path: &Path, synchronous: Synchronous) -> Result<Stores, OpenError> {
+fn file(path: &Path, synchronous: Synchronous, rebuild_every: Option<Duration>) -> Result<Stores, OpenError> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory).map_err(OpenError::File)?;
     }
@@ -69,7 +72,11 @@ fn file(path: &Path, synchronous: Synchronous) -> Result<Stores, OpenError> {
         ledger: Arc::new(SqliteTokenLedger::new(database.clone())),
         idempotency: Arc::new(SqliteIdempotencyStore::new(database.clone())),
         telemetry: Arc::new(SqliteTelemetry::new(database.clone())),
-        durable: Some(Durable { maintenance: SqliteMaintenance::new(database.clone(), USAGE_DAYS), database }),
+        durable: Some(Durable {
+            maintenance: SqliteMaintenance::new(database.clone(), USAGE_DAYS),
+            database,
+            rebuild_every,
+        }),
     })
 }
 
@@ -96,7 +103,7 @@ mod tests {
         open(&config::Storage::Memory).unwrap().probe().await.unwrap();
         let directory = tempfile::TempDir::new().unwrap();
         let path = directory.path().join("not/yet/there.db");
-        let stores = open(&config::Storage::File { path, synchronous: Synchronous::Off }).unwrap();
+        let stores = open(&config::Storage::File { path, synchronous: Synchronous::Off, rebuild_every: None }).unwrap();
         stores.probe().await.unwrap();
         stores.durable.as_ref().unwrap().database.close().await;
         assert!(stores.probe().await.is_err());

@@ -3,12 +3,15 @@
 use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::time::Duration;
 
 use crate::Host;
 use crate::client::{Answer, Api, session, tag};
 use crate::host::settings;
 use crate::raw;
 use crate::tenant::{Tenant, key_of};
+use crate::upstream::PATIENCE;
 
 /// The tenants of these cases.
 pub fn tenants() -> Vec<Tenant> {
@@ -21,7 +24,7 @@ pub fn tenants() -> Vec<Tenant> {
             .with("featureFlags", json!({ "modelAllowList": true }))
             .with("allowedModels", json!(["scripted", "scripted-large"])),
     );
-    tenants.push(Tenant::new("bad-tool"));
+    tenants.extend(["bad-tool", "bad-ends"].map(Tenant::new));
     tenants.push(Tenant::new("bad-shape").model("bad-shape"));
     tenants
 }
@@ -215,6 +218,49 @@ pub async fn a_long_body_is_refused_whatever_it_announces(host: &Host) {
     assert!(host.upstream.calls(&tag).is_empty());
     api.assert_unknown(&session).await;
     api.send(Method::POST, "/chat", Some(("application/json", fits.into()))).await.ok();
+}
+
+/// A client must be able to read the refusal, and to send its next request: either the host takes the rest of a refused body in,
+/// or it says that the connection ends. A connection that is closed without a word fails whatever is sent on it next.
+pub async fn a_refusal_ends_the_connection_by_its_word_only(host: &Host) {
+    let key = key_of("bad-ends");
+    let json = "application/json";
+    let length = settings::MAX_REQUEST_BODY_SIZE + 1;
+    let long = padded(&session(), &tag(), length);
+    let short = padded(&session(), &tag(), 1000);
+    for (expected, path, key, kind, body) in [
+        (413, "/chat", &*key, json, &long),
+        (413, "/v1/chat/completions", &*key, json, &long),
+        (401, "/chat", "wrong", json, &short),
+        (415, "/chat", &*key, "text/plain", &short),
+        (404, "/nothing", &*key, json, &short),
+        (405, "/health", &*key, json, &short),
+    ] {
+        let length = body.len().to_string();
+        let headers =
+            [("x-api-key", key), ("x-tenant-id", "bad-ends"), ("content-type", kind), ("content-length", &length)];
+        let mut connection = raw::connect(&host.base_url).await;
+        connection.write_all(raw::head(&host.base_url, "POST", path, &headers).as_bytes()).await.unwrap();
+        // The answer may come before the body, or after it.
+        let mut answer = raw::answer(&mut connection, Duration::from_millis(500)).await;
+        let ends = answer.to_ascii_lowercase().contains("\r\nconnection: close\r\n");
+        let sent = connection.write_all(body.as_bytes()).await;
+        if answer.is_empty() {
+            answer = raw::answer(&mut connection, PATIENCE).await;
+        }
+        assert_eq!(raw::status(&answer), expected, "{path}: {answer}");
+        if ends {
+            continue;
+        }
+        let next = raw::head(&host.base_url, "GET", "/healthz", &[]);
+        let sent = match sent {
+            Ok(()) => connection.write_all(next.as_bytes()).await,
+            Err(error) => Err(error),
+        };
+        let answer = raw::answer(&mut connection, PATIENCE).await;
+        assert!(sent.is_ok() && !answer.is_empty(), "{expected} on {path}: the connection was closed without a word");
+        assert_eq!(raw::status(&answer), 200, "{answer}");
+    }
 }
 
 /// `messages[1].content[0].type`, and so on.

@@ -173,8 +173,9 @@ pub async fn turns_of_a_session_wait_for_each_other(host: &Host) {
     api.chat(&session, "hello").await.ok();
     let mut running = api.chat_stream(&session, &format!("[[tokens 1]][[gate {gate}]][[tokens 1]]")).await;
     running.text().await;
-    let impatient = api.delete(&format!("/chat/{session}"));
-    let gone = tokio::time::timeout(Duration::from_millis(300), impatient).await;
+    let path = format!("/chat/{session}");
+    // Long enough for the request to arrive.
+    let gone = tokio::time::timeout(Duration::from_secs(1), api.delete(&path)).await;
     assert!(gone.is_err(), "the deletion did not wait");
     host.upstream.open(&gate);
     running.finish().await;

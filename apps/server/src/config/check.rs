@@ -119,11 +119,13 @@ fn storage(checker: &mut Checker, raw: &RawStorage) -> Option<Storage> {
         ("extra", Synchronous::Extra),
     ];
     let synchronous = checker.one_of("storage.synchronous", &raw.synchronous, &levels);
+    let hours: Option<u64> = checker.number("storage.rebuild_hours", raw.rebuild_hours, 0..=24 * 366);
     if raw.database == "memory" {
         return Some(Storage::Memory);
     }
     let path = checker.path("storage.database", &raw.database);
-    Some(Storage::File { path, synchronous: synchronous? })
+    let rebuild_every = hours.filter(|hours| *hours > 0).map(|hours| Duration::from_secs(hours * 3600));
+    Some(Storage::File { path, synchronous: synchronous?, rebuild_every })
 }
 
 fn chat(checker: &mut Checker, raw: &RawChat) -> Option<ChatSettings> {

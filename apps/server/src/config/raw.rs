@@ -44,6 +44,7 @@ pub(super) struct RawTenants {
 pub(super) struct RawStorage {
     pub(super) database: String,
     pub(super) synchronous: String,
+    pub(super) rebuild_hours: u64,
 }
 
 #[derive(Deserialize)]
