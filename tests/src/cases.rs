@@ -121,6 +121,7 @@ macro_rules! cases {
         $run!(streams::an_answer_that_breaks_off_is_kept_truncated);
         $run!(streams::every_way_of_breaking_off_is_told);
         $run!(streams::a_client_that_goes_ends_the_models_work);
+        $run!(streams::a_client_that_does_not_stream_may_go_too);
         $run!(streams::a_client_that_goes_before_the_answer_costs_its_prompt);
         $run!(streams::turns_of_a_session_wait_for_each_other);
         $run!(streams::pieces_leave_as_they_come);

@@ -98,7 +98,7 @@ fn provider_stream(criterion: &mut Criterion) {
             "choices": [{ "index": 0, "delta": { "content": format!(" word{n}") }, "logprobs": null, "finish_reason": null }],
             "usage": null,
         });
-        text.push_str(&format!("data: {chunk}\n\n"));
+        text.extend(["data: ", &chunk.to_string(), "\n\n"]);
     }
     text.push_str("data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n");
     let mut group = criterion.benchmark_group("provider stream");

@@ -19,6 +19,7 @@ pub fn tenants() -> Vec<Tenant> {
             .into();
     tenants.push(Tenant::new("idem-repeat").with("tokenBudget", json!({ "daily": 1000 })));
     tenants.push(Tenant::new("idem-away"));
+    tenants.push(Tenant::new("idem-tight").with("tokenBudget", json!({ "daily": 200 })));
     tenants.push(Tenant::new("idem-stream").model("idem-stream"));
     tenants.push(Tenant::new("idem-failure").only_models(&["idem-failing", "idem-gone", "idem-good"]));
     tenants
@@ -197,9 +198,20 @@ pub async fn a_failure_frees_the_key(host: &Host) {
     refused.post("/chat", &body(&session(), "idem-unknown")).await.error(403, "model_not_allowed");
     refused.post("/chat", &body(&session(), "idem-good")).await.ok();
 
+    // A budget that was too small for what was asked.
+    let tight = host.tenant("idem-tight").with("idempotency-key", "tight");
+    let held = crate::client::tag();
+    let mut other = host.tenant("idem-tight").chat_stream(&session(), &format!("[[tokens 1]][[gate {held}]]")).await;
+    other.text().await;
+    let session = session();
+    tight.chat(&session, "hello").await.error(429, "budget_exceeded");
+    host.upstream.open(&held);
+    other.finish().await;
+    tight.chat(&session, "hello").await.ok();
+
     // A client that went away before the answer began.
     host.upstream.script("idem-gone", &["[[hang before first]]", "[[tokens 2]]"]);
-    let (gone, last) = (api.with("idempotency-key", "gone"), session());
+    let (gone, last) = (api.with("idempotency-key", "gone"), crate::client::session());
     let asked = Bytes::from(body(&last, "idem-gone").to_string());
     let is_ours = |call: &Call| call.model == "idem-gone";
     tokio::select! {

@@ -28,7 +28,7 @@ pub fn tenants() -> Vec<Tenant> {
     tenants.extend(["streams-break", "streams-silent"].map(|id| Tenant::new(id).model(id)));
     tenants.push(Tenant::new("streams-ways").only_models(&BREAKS.map(|(model, _)| model)));
     let budget = |id: &str| Tenant::new(id).with("tokenBudget", json!({ "daily": 1000 }));
-    tenants.extend(["streams-gone", "streams-early"].map(budget));
+    tenants.extend(["streams-gone", "streams-early", "streams-whole"].map(budget));
     tenants
 }
 
@@ -103,6 +103,41 @@ pub async fn a_client_that_goes_ends_the_models_work(host: &Host) {
     let used = prompt_tokens(&message) + prompt_tokens(&words(2)) + 10;
     assert_refused(&api, 1000 - used + 1, "daily").await;
     spend(&api, 1000 - used, (1, 1)).await;
+}
+
+/// Also one that waits for the answer in one piece.
+pub async fn a_client_that_does_not_stream_may_go_too(host: &Host) {
+    let api = host.tenant("streams-whole");
+    let (session, tag) = (session(), tag());
+    let message = format!("{tag}[[tokens 2]][[hang]]");
+    let body = json!({ "sessionId": session, "message": message, "stream": false }).to_string();
+    let sent = words(2).len();
+    tokio::select! {
+        answer = api.begin(Method::POST, "/chat", Some(("application/json", Bytes::from(body)))) => {
+            panic!("answered: {:?}", answer.map(|reply| reply.status))
+        }
+        // Both pieces have left, and the model is silent from here on.
+        () = async {
+            host.upstream.call(&tag).await;
+            while host.upstream.calls(&tag)[0].sent() < sent {
+                tokio::task::yield_now().await;
+            }
+            // The host shows nothing of what it has read; its own silence is not over yet.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        } => {}
+    }
+    host.upstream.cancelled(&tag).await;
+    api.chat(&session, "hello").await.ok();
+    let history = api.history(&session).await.ok();
+    assert_eq!(history["messages"].as_array().unwrap().len(), 4, "{history}");
+    assert_eq!(
+        (&history["messages"][1]["content"], &history["messages"][1]["truncated"]),
+        (&json!(words(2)), &json!(true))
+    );
+    let used = prompt_tokens(&message) + prompt_tokens(&words(2));
+    let second = prompt_tokens(&message) + prompt_tokens(&words(2)) + prompt_tokens("hello") + prompt_tokens(&words(3));
+    assert_refused(&api, 1000 - used - second + 1, "daily").await;
+    spend(&api, 1000 - used - second, (1, 1)).await;
 }
 
 /// The model has read the prompt; nothing else is charged, and nothing is kept.

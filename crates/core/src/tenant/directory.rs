@@ -115,7 +115,7 @@ pub fn normalise_host(text: &str) -> Option<Cow<'_, str>> {
 mod tests {
     use super::*;
 
-    fn tenant(json: serde_json::Value) -> Tenant {
+    fn tenant(json: &serde_json::Value) -> Tenant {
         Tenant::from_json(&json.to_string()).unwrap()
     }
 
@@ -126,11 +126,11 @@ mod tests {
         let with = |id: &str, field: &str, value: serde_json::Value| {
             let mut json = base(id);
             json[field] = value;
-            tenant(json)
+            tenant(&json)
         };
         let clash = |a, b| TenantIndex::new([a, b]).unwrap_err();
 
-        let error = clash(tenant(base("a")), tenant(base("a")));
+        let error = clash(tenant(&base("a")), tenant(&base("a")));
         assert_eq!(error.field, "tenantId");
         let error = clash(
             with("a", "allowedHosts", serde_json::json!(["x.example"])),

@@ -3,12 +3,11 @@ use std::time::Duration;
 
 use enigma_core::chat::{ChatError, ChatEvent, StreamFailure};
 use enigma_core::model::{FinishReason, GatewayError, ModelError, Role};
-use enigma_core::ports::Background;
 use enigma_core::usage::Ending;
 use enigma_memory::testing::{CallState, Script, Step};
 use futures_util::StreamExt;
 
-use crate::harness::{World, done, finish, hello, read, say, text};
+use crate::harness::{World, done, finish, hello, passing, read, say, text};
 
 #[tokio::test]
 async fn a_whole_answer_is_kept_charged_and_recorded_once() {
@@ -134,12 +133,7 @@ async fn a_request_that_takes_too_long_ends_with_an_error_and_done() {
     let slow = (0..60).flat_map(|_| [Step::Wait(Duration::from_secs(4)), say("1234")]);
     world.main.push(Script::new([say("1234")].into_iter().chain(slow)));
     let reply = world.ask(world.question(Some(1)).await).await.unwrap();
-    let reading = tokio::spawn(read(reply.events));
-    while world.background.running() > 0 {
-        world.settle_down().await;
-        world.clock.advance(Duration::from_secs(1));
-    }
-    let events = reading.await.unwrap();
+    let events = passing(&world, read(reply.events)).await;
     assert_eq!(events[events.len() - 2], ChatEvent::Failed(StreamFailure::TimedOut));
     assert_eq!(done(&events).ending, Ending::TimedOut);
     assert!(world.history(1).await[1].truncated);
@@ -183,7 +177,6 @@ async fn a_host_that_stops_ends_its_streams_with_an_error_and_done() {
     assert!(world.history(1).await[1].truncated);
     assert_eq!(world.records()[0].ending, Ending::ShutDown);
     world.assert_nothing_is_held().await;
-    let _ = world.background.stopping();
 }
 
 #[tokio::test]
