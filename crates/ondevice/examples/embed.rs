@@ -72,7 +72,7 @@ impl Background for Tasks {
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut questions: Vec<String> = std::env::args().skip(1).collect();
     if questions.is_empty() {
-        questions = ["My name is Ada. What is a compiler? Answer in one sentence.", "What is my name?"]
+        questions = ["What is a compiler? Answer in one sentence.", "What is it good for? Answer in one sentence."]
             .map(str::to_owned)
             .into();
     }
