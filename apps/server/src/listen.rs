@@ -12,7 +12,9 @@ use axum::Router;
 use axum::body::Body;
 use enigma_core::ports::Background;
 use futures_util::TryFutureExt;
-use http::Request;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -25,6 +27,7 @@ use tower::ServiceExt;
 use crate::adapters::TrackedBackground;
 use crate::client_address::{Network, client_address};
 use crate::head_deadline::{GuardedBody, HeadDeadline, Phase};
+use crate::leftover::{LEFTOVER_BYTES, LeftoverBody};
 use crate::slow_body::TimedBody;
 
 /// Connections that the system holds until they are accepted.
@@ -94,15 +97,26 @@ impl Connections {
         }
         let phase = Phase::new();
         let stream = HeadDeadline::new(stream, phase.clone(), self.header_read_timeout);
-        let background: Arc<dyn Background> = Arc::new(self.background.clone());
+        let tasks = self.background.clone();
+        let background: Arc<dyn Background> = Arc::new(tasks.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let answering = phase.answering();
             let address = client_address(peer, request.headers(), &self.trusted_proxies);
-            let mut request = request.map(|body| Body::new(TimedBody::new(body, self.body_read_timeout)));
+            let is_too_long = request.body().size_hint().lower() > LEFTOVER_BYTES;
+            let mut request = request.map(|body| {
+                let body = TimedBody::new(body, self.body_read_timeout);
+                Body::new(LeftoverBody::new(body, tasks.clone()))
+            });
             request.extensions_mut().insert(address);
             request.extensions_mut().insert(Arc::clone(&background));
             let response = self.router.clone().oneshot(request);
-            response.map_ok(|response| response.map(|body| GuardedBody::new(body, answering)))
+            response.map_ok(move |mut response| {
+                if is_too_long && response.status().is_client_error() {
+                    // The rest will not be taken in; so the client is told, and does not use the connection again.
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                response.map(|body| GuardedBody::new(body, answering))
+            })
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
