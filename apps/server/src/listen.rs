@@ -29,6 +29,7 @@ use crate::client_address::{Network, client_address};
 use crate::head_deadline::{GuardedBody, HeadDeadline, Phase};
 use crate::leftover::{LEFTOVER_BYTES, LeftoverBody};
 use crate::slow_body::TimedBody;
+use crate::write_deadline::WriteDeadline;
 
 /// Connections that the system holds until they are accepted.
 const BACKLOG: u32 = 1024;
@@ -65,6 +66,8 @@ pub(crate) struct Connections {
     pub(crate) header_read_timeout: Duration,
     pub(crate) idle_timeout: Duration,
     pub(crate) body_read_timeout: Duration,
+    /// How long a client may take nothing of its answer.
+    pub(crate) send_timeout: Duration,
 }
 
 impl Connections {
@@ -96,6 +99,7 @@ impl Connections {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
         let phase = Phase::new();
+        let stream = WriteDeadline::new(stream, self.send_timeout);
         let stream = HeadDeadline::new(stream, phase.clone(), self.header_read_timeout);
         let tasks = self.background.clone();
         let background: Arc<dyn Background> = Arc::new(tasks.clone());

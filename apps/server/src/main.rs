@@ -21,6 +21,7 @@ mod storage;
 mod tenants;
 mod weights;
 mod wiring;
+mod write_deadline;
 
 use std::error::Error;
 use std::io::{self, Write};

@@ -139,6 +139,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<(), StartError> {
         header_read_timeout: config.server.header_read_timeout,
         idle_timeout: config.server.idle_timeout,
         body_read_timeout: config.server.body_read_timeout,
+        send_timeout: config.chat.send_timeout,
     };
     let listener = listen::listen(socket).map_err(|error| StartError::Listen(config.server.listen, error))?;
     let address = listener.local_addr()?;

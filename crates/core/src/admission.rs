@@ -56,6 +56,7 @@ impl Entry {
 #[must_use = "a permit holds tokens until it is settled or released"]
 pub struct Permit {
     request: RequestId,
+    tokens: u64,
 }
 
 /// The limiter, the slots and the ledger, in their order.
@@ -129,7 +130,7 @@ impl Admission {
     ) -> Result<Permit, AdmissionError> {
         let budget = context.tenant().budget();
         self.ledger.reserve(context.id(), entry.request, tokens, budget, self.lifetime, now).await??;
-        Ok(Permit { request: entry.request })
+        Ok(Permit { request: entry.request, tokens })
     }
 
     /// Charges what was used.
@@ -144,8 +145,8 @@ impl Admission {
         now: Timestamp,
     ) -> Result<Settlement, PortError> {
         let settled = self.ledger.settle(context.id(), &permit.request, used, context.tenant().budget(), now).await?;
-        // A reservation that expired was charged in full already, and this request with it.
-        Ok(settled.unwrap_or(Settlement { charged: 0, overrun: 0 }))
+        // A reservation that expired was charged in full already.
+        Ok(settled.unwrap_or(Settlement { charged: permit.tokens, overrun: used.saturating_sub(permit.tokens) }))
     }
 
     /// Ends a permit of which nothing was used.

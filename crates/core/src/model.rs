@@ -20,6 +20,6 @@ pub use delta::{ChatModel, Delta, DeltaStream, FinishReason, ToolCallDelta, Usag
 pub use error::{ModelError, Phase};
 pub use gateway::{GatewayError, ModelGateway, ModelTimeouts, OpenedReply};
 pub use plan::{ModelNotAllowed, ModelOverrides, ModelPlan, select_models};
-pub use provider_stream::{ProviderStream, parse_whole_answer};
+pub use provider_stream::{ProviderStream, error_name, is_about_length, parse_whole_answer};
 pub use retry::RetryPolicy;
 pub use sse::{EventTooLong, SseDecoder};

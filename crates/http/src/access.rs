@@ -16,6 +16,10 @@ use crate::error::{ApiError, ErrorCode};
 use crate::request_info::RequestInfo;
 use crate::validation::{Issue, Issues};
 
+/// Headers that say who asks for what, and so may be there once only.
+const SINGLE: [&str; 7] =
+    ["host", "x-tenant-id", "x-api-key", "authorization", "x-user-id", "x-session-id", "idempotency-key"];
+
 /// A request that was tied to a tenant and authenticated for it.
 pub(crate) struct Access {
     pub(crate) context: TenantContext,
@@ -56,6 +60,10 @@ impl FromRequestParts<App> for Access {
         let address = parts.extensions.get::<ClientAddress>().cloned().unwrap_or_else(unknown);
         let info = RequestInfo::from_request_parts(parts, app).await?;
         let headers = &parts.headers;
+        // Two programs on the way that each believe another one of two copies would see two tenants.
+        if let Some(name) = SINGLE.iter().find(|name| headers.get_all(**name).iter().nth(1).is_some()) {
+            return Err(ApiError::invalid(&[Issue::new(name, "must not be there twice")]));
+        }
         let identity = RequestIdentity {
             // A header that is no text names no tenant that could exist.
             tenant: headers.get("x-tenant-id").map(|value| value.to_str().unwrap_or("")),

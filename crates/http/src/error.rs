@@ -250,6 +250,9 @@ impl From<ChatError> for ApiError {
                 "x-session-id",
                 "cannot be combined with tools: a session keeps plain text",
             )]),
+            ChatError::SessionWithoutQuestion => {
+                Self::invalid(&[Issue::new("messages", "must end with the user's where a session is kept")])
+            }
             ChatError::TimedOut => Self::new(ErrorCode::AiTimeout).caused_by(error),
             // Nobody reads the answer to a client that has gone.
             ChatError::ClientGone | ChatError::ShuttingDown => Self::new(ErrorCode::Unavailable),
@@ -293,6 +296,7 @@ fn from_model(error: &ModelError) -> ApiError {
         ModelError::Unsupported { feature } => {
             ApiError::invalid(&[Issue::new(feature, "is not supported by the model")])
         }
+        ModelError::PromptTooLong => ApiError::invalid(&[Issue::new("messages", "are too long for the model")]),
         ModelError::ContextLength { tokens, limit } => {
             let message = format!("make {tokens} tokens and the model takes {limit}");
             ApiError::invalid(&[Issue::new("messages", message)])

@@ -24,6 +24,9 @@ impl Default for MemoryTurnQueue {
     }
 }
 
+/// How many may wait for one session: a client that asks faster than its session answers is told so.
+const MAX_WAITING: usize = 64;
+
 /// The lines of one tenant, by session.
 type Lines = HashMap<SessionId, Line>;
 
@@ -101,14 +104,18 @@ impl TurnQueue for MemoryTurnQueue {
         let queued = self.lines.with(tenant, |lines| {
             let Some(line) = lines.get_mut(session) else {
                 lines.insert(*session, Line::default());
-                return None;
+                return Ok(None);
             };
+            if line.waiting.len() >= MAX_WAITING {
+                return Err("too many wait for the session");
+            }
             let (sender, receiver) = oneshot::channel();
             let ticket = line.next_ticket;
             line.next_ticket += 1;
             line.waiting.push_back((ticket, sender));
-            Some((ticket, receiver))
+            Ok(Some((ticket, receiver)))
         })?;
+        let queued = queued.map_err(|reason| self.lines.unavailable(reason))?;
         let Some((ticket, receiver)) = queued else { return Ok(Box::new(Permit(Some(place)))) };
         let waiter = Waiter { place, ticket };
         let permit = receiver.await;
@@ -136,6 +143,12 @@ mod tests {
             assert!(enter(number).now_or_never().is_none());
         }
         assert_eq!(waiting(), Some(0), "who gave up left the line at once");
+        let mut line: Vec<_> = (0..MAX_WAITING as u128).map(|number| Box::pin(enter(200 + number))).collect();
+        for waiter in &mut line {
+            assert!(waiter.now_or_never().is_none());
+        }
+        assert!(enter(999).now_or_never().is_some_and(|refused| refused.is_err()), "the line has an end");
+        drop(line);
         drop(permit);
         assert_eq!(waiting(), None);
     }

@@ -147,15 +147,18 @@ async fn two_thousand_reservations_never_pass_the_budget_and_end_at_what_was_set
     assert!(charged > BUDGET / 4, "the budget was really fought for");
 }
 
+/// So many that no line gets longer than lines may be.
+const SESSIONS: usize = 40;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn turns_of_a_session_never_overlap_though_some_stop_waiting() {
     let queue = Arc::new(MemoryTurnQueue::default());
-    let inside: Arc<[AtomicUsize; 4]> = Arc::default();
+    let inside: Arc<Vec<AtomicUsize>> = Arc::new((0..SESSIONS).map(|_| AtomicUsize::new(0)).collect());
     let mut turns = JoinSet::new();
     for number in 0..2000usize {
         let (queue, inside) = (Arc::clone(&queue), Arc::clone(&inside));
         turns.spawn(async move {
-            let which = number % 4;
+            let which = number % SESSIONS;
             let id = session(which as u128);
             let tenant = acme();
             let mut entering = queue.enter(&tenant, &id, request(number as u128));
@@ -178,8 +181,8 @@ async fn turns_of_a_session_never_overlap_though_some_stop_waiting() {
         });
     }
     turns.join_all().await;
-    for which in 0..4 {
-        let permit = queue.enter(&acme(), &session(which), request(0)).now_or_never();
+    for which in 0..SESSIONS {
+        let permit = queue.enter(&acme(), &session(which as u128), request(0)).now_or_never();
         assert!(permit.is_some_and(|permit| permit.is_ok()), "everybody has left");
     }
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 use std::thread::{self, Thread};
 
+use enigma_core::TenantId;
 use enigma_core::model::ModelError;
 
 pub(crate) use self::answer::Answer;
@@ -33,7 +34,7 @@ const CHUNK_ALONE: usize = 64;
 pub(crate) struct Limits {
     /// Conversations in a step.
     pub(crate) conversations: usize,
-    /// Conversations that wait for one of those to end.
+    /// Conversations that wait for one of those to end, of all tenants together.
     pub(crate) queue: usize,
     /// Pieces of an answer that are kept for a slow reader.
     pub(crate) unread: usize,
@@ -59,20 +60,21 @@ impl Engine {
         Ok(Self { queue, unread: limits.unread, thread: thread.thread().clone() })
     }
 
-    /// Puts a request in line.
+    /// Puts a request in line. In a full line the newest request of the tenant that holds most places makes way for a tenant that holds
+    /// fewer, and its answer is [`ModelError::Busy`] and nothing else.
     ///
     /// # Errors
-    /// [`ModelError::Busy`] when the line is full, [`ModelError::Unavailable`] when the engine has stopped.
+    /// [`ModelError::Busy`] when the line is full and nobody makes way, [`ModelError::Unavailable`] when the engine has stopped.
     pub(crate) fn submit(&self, request: Request) -> Result<Answer, ModelError> {
-        let (sender, answer) = answer::channel(self.unread);
-        self.queue.push(request, sender)?;
+        let (sender, pieces) = answer::channel(self.unread);
+        let ticket = self.queue.push(request, sender)?;
         self.thread.unpark();
-        Ok(answer)
+        Ok(Answer::new(ticket, pieces))
     }
 
-    /// Whether a request would be refused now.
-    pub(crate) fn is_full(&self) -> bool {
-        self.queue.is_full()
+    /// Whether a request of this tenant would be refused now.
+    pub(crate) fn is_full_for(&self, tenant: &TenantId) -> bool {
+        self.queue.is_full_for(tenant)
     }
 }
 

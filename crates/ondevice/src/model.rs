@@ -26,7 +26,9 @@ use crate::tokenizer::Tokenizer;
 pub struct OnDeviceOptions {
     /// Conversations that are answered at the same time. More share the same speed, and each needs memory for its context.
     pub conversations: usize,
-    /// Conversations that wait for one of those to end. Further ones are refused with [`ModelError::Busy`].
+    /// Conversations that wait for one of those to end, of all tenants together. Further ones are refused with [`ModelError::Busy`];
+    /// but a tenant that has fewer conversations here, answered and waiting, than another takes the place of the one that came last
+    /// of the tenant with the most in line, and that one is told `Busy` instead.
     pub queue: usize,
     /// Tokens of prompt and answer together, at most as many as the model was trained for. SmolLM2 remembers a token in 46 kB.
     pub context: usize,
@@ -45,6 +47,10 @@ impl Default for OnDeviceOptions {
 ///
 /// It computes in a thread of its own, which sleeps while there is nothing to do and ends soon after the value is dropped. Where a call
 /// names no temperature it is 0.2, and `top_p` 0.9, as the makers of SmolLM2 recommend.
+///
+/// Tenants share it evenly: a place that gets free goes to the tenant with the fewest conversations under way, and a full line makes room
+/// for a tenant that has fewer than another. So [`ModelError::Busy`] comes from [`stream`](ChatModel::stream), or later as the first
+/// and only item of the answer. A conversation that has begun is never displaced.
 pub struct OnDeviceModel {
     engine: Engine,
     tokenizer: Arc<Tokenizer>,
@@ -83,7 +89,7 @@ impl OnDeviceModel {
     fn ask(&self, tenant: &TenantId, call: &ModelCall) -> Result<DeltaStream, ModelError> {
         refuse_unsupported(call)?;
         // Before the work of cutting the prompt into tokens, which a full queue would make vain.
-        if self.engine.is_full() {
+        if self.engine.is_full_for(tenant) {
             return Err(ModelError::Busy);
         }
         let prompt = self.template.prompt(&self.tokenizer, &call.messages).map_err(|source| {

@@ -1,8 +1,9 @@
 use super::*;
 use axum::Extension;
+use axum::body::Bytes;
 use axum::routing::{get, post};
 use enigma_core::tenant::ClientAddress;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
@@ -15,6 +16,7 @@ struct Host {
 }
 
 const SOON: Duration = Duration::from_secs(5);
+const LARGE: usize = 1024 * 1024;
 
 fn start(change: impl FnOnce(&mut Connections)) -> Host {
     let release = Arc::new(Notify::new());
@@ -23,6 +25,11 @@ fn start(change: impl FnOnce(&mut Connections)) -> Host {
         .route("/who", get(|Extension(address): Extension<ClientAddress>| async move { address.as_str().to_owned() }))
         .route("/echo", post(|body: String| async move { body }))
         .route("/slow", get(|| async move { wait.notified().map(|()| "slow").await }))
+        .route("/large", get(|| async { "x".repeat(LARGE) }))
+        .route(
+            "/endless",
+            get(|| async { Body::from_stream(stream::repeat(Ok::<_, io::Error>(Bytes::from_static(&[b'x'; 1024])))) }),
+        )
         .route(
             "/background",
             get(|Extension(background): Extension<Arc<dyn Background>>| async move {
@@ -38,6 +45,7 @@ fn start(change: impl FnOnce(&mut Connections)) -> Host {
         header_read_timeout: Duration::from_millis(200),
         idle_timeout: Duration::from_secs(60),
         body_read_timeout: Duration::from_millis(200),
+        send_timeout: SOON,
     };
     change(&mut connections);
     let listener = listen(reserve("127.0.0.1:0".parse().unwrap()).unwrap()).unwrap();
@@ -139,6 +147,25 @@ async fn further_connections_wait_until_one_ends() {
     });
     assert!(waiting.await.ends_with("127.0.0.1"));
     assert!(rest(first).await.ends_with("slow"));
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_loses_its_place() {
+    // More than the system's buffers take, so that a write has to wait for the client.
+    let pipelined = "GET /large HTTP/1.1\r\nhost: x\r\n\r\n".repeat(64);
+    for asked in [pipelined, request("/endless", "")] {
+        let host = start(|c| {
+            c.limit = 1;
+            // Only the deadline for writing can end it.
+            c.header_read_timeout = Duration::from_secs(60);
+            c.send_timeout = Duration::from_millis(300);
+        });
+        let began = Instant::now();
+        let deaf = send(host.address, &asked).await;
+        let answer = rest(send(host.address, &request("/who", "")).await).await;
+        assert!(answer.ends_with("127.0.0.1") && began.elapsed() >= Duration::from_millis(250), "{answer}");
+        assert!(rest(deaf).await.len() < 64 * LARGE, "what is left is not sent");
+    }
 }
 
 #[tokio::test]

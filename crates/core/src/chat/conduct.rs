@@ -1,22 +1,24 @@
 //! The life of one chat, from its first slot to its last record. One task runs it, whatever the client does.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_channel::oneshot;
-use futures_util::join;
+use futures_util::{FutureExt, join};
 
 use super::client::Client;
 use super::command::{ChatCommand, ChatDone, ChatEvent, StreamFailure};
 use super::error::{ChatError, ChatRejected};
 use super::service::Shared;
 use super::transcript::{KeptReply, Transcript};
-use crate::admission::{Entry, Permit};
+use crate::admission::{AdmissionError, Entry, Permit};
 use crate::id::{MessageId, ModelId, ProviderId, RequestId};
 use crate::idempotency::{Begin, REPLAY_FOR};
 use crate::ledger::Settlement;
 use crate::limit::RateStatus;
 use crate::model::{
-    CallMetadata, ChatMessage, GatewayError, ModelCall, ModelError, ModelPlan, OpenedReply, Role, select_models,
+    CallMetadata, ChatMessage, FinishReason, GatewayError, ModelCall, ModelError, ModelPlan, OpenedReply, Role,
+    select_models,
 };
 use crate::port_error::PortError;
 use crate::ports::TurnPermit;
@@ -100,9 +102,11 @@ impl Conduct {
         let plan = select_models(self.command.model.as_ref(), &settings.overrides, tenant)
             .map_err(ChatError::from)
             .and_then(|plan| ports.models.check(tenant, &plan).map(|()| plan).map_err(ChatError::from))
-            .and_then(|plan| {
-                let mixed = self.command.session.is_some() && has_tools;
-                if mixed { Err(ChatError::SessionWithTools) } else { Ok(plan) }
+            .and_then(|plan| match self.command.session {
+                Some(_) if has_tools => Err(ChatError::SessionWithTools),
+                // What comes before the last answer is known, so there would be nothing to ask and to keep.
+                Some(_) if !has_question(&self.command.messages) => Err(ChatError::SessionWithoutQuestion),
+                _ => Ok(plan),
             });
         let plan = match plan {
             Ok(plan) => plan,
@@ -161,7 +165,7 @@ impl Conduct {
                 let opened = Opened { request: self.command.request, created, model, tokens_in, rate, replayed: false };
                 // A client that has gone is noticed by the first piece.
                 let _ = opening.send(Ok(opened));
-                let answer = self.pump(client, reply).await;
+                let answer = self.pump(client, reply, call.max_tokens).await;
                 Some(self.conclude(permit, answer, tokens_in).await)
             }
             Ok(Err(error)) => {
@@ -217,11 +221,35 @@ impl Conduct {
 
     /// Passes the answer on, piece by piece, until it ends in one way or another. The model is not read while the client
     /// does not read.
-    async fn pump(&self, client: &mut Client, mut reply: OpenedReply) -> Answer {
+    async fn pump(&self, client: &mut Client, mut reply: OpenedReply, max_tokens: u32) -> Answer {
         let (model, provider) = (reply.model.clone(), Some(reply.provider.clone()));
         let first_token = Some(self.shared.ports.clock.now());
         let mut transcript = Transcript::default();
-        let (ending, failure) = loop {
+        let passing_on = self.pass_on(client, &mut reply, &mut transcript, max_tokens);
+        // A model's adapter that panics has failed; the books and the client are owed an end all the same.
+        let (ending, failure) = AssertUnwindSafe(passing_on)
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| (Ending::Failed, interruption(Ending::Failed)));
+        // Whatever was the reason, the model's work ends here, before the bookkeeping.
+        drop(reply);
+        // An answer whose end was seen is whole, even if the wait for its usage was cut short.
+        let (ending, failure) = match (transcript.finish, ending) {
+            (Some(_), Ending::TimedOut | Ending::Failed) => (Ending::Finished, None),
+            _ => (ending, failure),
+        };
+        Answer { transcript, ending, failure, model, provider, first_token }
+    }
+
+    async fn pass_on(
+        &self,
+        client: &mut Client,
+        reply: &mut OpenedReply,
+        transcript: &mut Transcript,
+        max_tokens: u32,
+    ) -> (Ending, Option<StreamFailure>) {
+        let model = reply.model.clone();
+        loop {
             match client.race(reply.next()).await {
                 Ok(None) => break (Ending::Finished, None),
                 Ok(Some(Ok(delta))) => {
@@ -229,6 +257,10 @@ impl Conduct {
                         && let Err(ending) = client.send(event).await
                     {
                         break (ending, interruption(ending));
+                    }
+                    if transcript.is_beyond(max_tokens) {
+                        transcript.finish = Some(FinishReason::Length);
+                        break (Ending::Finished, None);
                     }
                 }
                 Ok(Some(Err(error))) => {
@@ -241,15 +273,7 @@ impl Conduct {
                 }
                 Err(ending) => break (ending, interruption(ending)),
             }
-        };
-        // Whatever was the reason, the model's work ends here, before the bookkeeping.
-        drop(reply);
-        // An answer whose end was seen is whole, even if the wait for its usage was cut short.
-        let (ending, failure) = match (transcript.finish, ending) {
-            (Some(_), Ending::TimedOut | Ending::Failed) => (Ending::Finished, None),
-            _ => (ending, failure),
-        };
-        Answer { transcript, ending, failure, model, provider, first_token }
+        }
     }
 
     /// Keeps the turn, settles, and records: once, whatever the ending.
@@ -349,6 +373,11 @@ impl Conduct {
     async fn claim_key(&self) -> Result<Option<KeptReply>, ChatError> {
         let Some((key, fingerprint)) = &self.command.idempotency else { return Ok(None) };
         let Shared { ports, settings } = &*self.shared;
+        // Who has no slot left is refused before anything is written.
+        let rate = ports.admission.peek(&self.context, &self.command.caller, self.started).await?;
+        if rate.remaining == 0 {
+            return Err(AdmissionError::RateLimited(rate).into());
+        }
         // After this time the request has ended, or its process has.
         let lease = self.started.saturating_add(settings.request_timeout * 2);
         let begun = ports
@@ -412,6 +441,11 @@ fn unanswered(plan: &ModelPlan, ending: Ending) -> Answer {
     Answer { transcript: Transcript::default(), ending, failure: None, model, provider: None, first_token: None }
 }
 
+/// Whether the newest message is the user's.
+fn has_question(messages: &[ChatMessage]) -> bool {
+    messages.iter().rfind(|message| message.role != Role::System).is_some_and(|message| message.role == Role::User)
+}
+
 /// Tells the caller, who may have gone.
 fn reject(opening: Opening, rejected: ChatRejected) {
     let _ = opening.send(Err(rejected));
@@ -456,7 +490,7 @@ fn call_tokens(call: &ModelCall) -> u64 {
 }
 
 const fn too_long(error: &GatewayError) -> bool {
-    matches!(error, GatewayError::Failed { source: ModelError::ContextLength { .. }, .. })
+    matches!(error, GatewayError::Failed { source: ModelError::ContextLength { .. } | ModelError::PromptTooLong, .. })
 }
 
 const fn timed_out(error: &GatewayError) -> bool {

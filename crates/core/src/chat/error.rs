@@ -31,6 +31,9 @@ pub enum ChatError {
     /// A session keeps plain text, not tool calls.
     #[error("a session cannot be combined with tools")]
     SessionWithTools,
+    /// With a session, the newest message must be a question.
+    #[error("the newest message is not the user's")]
+    SessionWithoutQuestion,
     /// The request took too long before the model answered.
     #[error("no answer within the time that a request may take")]
     TimedOut,

@@ -11,6 +11,11 @@ use crate::time::Timestamp;
 /// The most tool calls that one answer may hold; what comes beyond is not taken in.
 const MAX_TOOL_CALLS: u32 = 128;
 
+/// More than the tokens of any language have, on average over an answer.
+const BYTES_PER_TOKEN: usize = 16;
+/// What a short answer may have beyond that.
+const SLACK_BYTES: usize = 4096;
+
 /// Adds up the pieces of a reply.
 #[derive(Debug, Default)]
 pub(super) struct Transcript {
@@ -19,6 +24,7 @@ pub(super) struct Transcript {
     pub(super) finish: Option<FinishReason>,
     usage: Option<Usage>,
     reasoning_characters: u64,
+    bytes: usize,
 }
 
 impl Transcript {
@@ -26,10 +32,12 @@ impl Transcript {
     pub(super) fn take(&mut self, delta: Delta) -> Option<ChatEvent> {
         match delta {
             Delta::Content(text) => {
+                self.bytes += text.len();
                 self.content.push_str(&text);
                 Some(ChatEvent::Content(text))
             }
             Delta::Reasoning(text) => {
+                self.bytes += text.len();
                 self.reasoning_characters += text.chars().count() as u64;
                 Some(ChatEvent::Reasoning(text))
             }
@@ -49,6 +57,7 @@ impl Transcript {
         if delta.index >= MAX_TOOL_CALLS {
             return false;
         }
+        self.bytes += delta.arguments.len();
         let index = delta.index as usize;
         if self.tool_calls.len() <= index {
             let empty = || ToolCall { id: String::new(), name: String::new(), arguments: String::new() };
@@ -65,21 +74,33 @@ impl Transcript {
         true
     }
 
+    /// Whether the answer is longer than `max_tokens` tokens can be: a provider that does not keep to its cap is stopped here,
+    /// or it could fill memory and spend without limit.
+    pub(super) fn is_beyond(&self, max_tokens: u32) -> bool {
+        self.bytes > max_tokens as usize * BYTES_PER_TOKEN + SLACK_BYTES
+    }
+
     /// Whether the model said anything at all.
     pub(super) fn is_empty(&self) -> bool {
         self.content.is_empty() && self.tool_calls.is_empty()
     }
 
-    /// The provider's usage, or an estimate where it gave none; and whether it is one.
+    /// The provider's usage, or an estimate where it gave none; and whether it is one. What a provider counted before its answer
+    /// broke off may lack what came after, so the greater of both counts then.
     pub(super) fn usage(&self, prompt_estimate: u64) -> (Usage, bool) {
-        if let Some(usage) = self.usage {
+        if let (Some(usage), Some(_)) = (self.usage, self.finish) {
             return (usage, false);
         }
         let calls: u64 =
             self.tool_calls.iter().map(|call| estimate_tokens(&call.name) + estimate_tokens(&call.arguments)).sum();
         let answer = estimate_tokens(&self.content) + calls + self.reasoning_characters.div_ceil(4);
         let clip = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX);
-        (Usage { prompt_tokens: clip(prompt_estimate), completion_tokens: clip(answer) }, true)
+        let counted = self.usage.unwrap_or_default();
+        let usage = Usage {
+            prompt_tokens: clip(prompt_estimate).max(counted.prompt_tokens),
+            completion_tokens: clip(answer).max(counted.completion_tokens),
+        };
+        (usage, true)
     }
 }
 

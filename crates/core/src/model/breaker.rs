@@ -116,7 +116,7 @@ impl Breaker {
 type Key = (ProviderId, ModelId);
 
 /// The breakers of a process. Only those that have something to remember take memory, and never more than
-/// [`Breakers::CAPACITY`]: a client may name models that do not exist.
+/// [`Breakers::CAPACITY`]: a client may name models that do not exist. When there are more, a closed one is forgotten.
 #[derive(Debug, Clone)]
 pub struct Breakers {
     policy: BreakerPolicy,
@@ -124,7 +124,7 @@ pub struct Breakers {
 }
 
 impl Breakers {
-    /// The most breakers that are remembered; beyond it a new failure is forgotten.
+    /// The most breakers that are remembered.
     pub const CAPACITY: usize = 1024;
 
     /// Breakers that all follow `policy`.
@@ -146,7 +146,14 @@ impl Breakers {
             breaker.record(&self.policy, outcome, now);
             if breaker.is_idle() {
                 breakers.remove(&key);
-            } else if breakers.len() < Self::CAPACITY || breakers.contains_key(&key) {
+            } else {
+                if breakers.len() >= Self::CAPACITY && !breakers.contains_key(&key) {
+                    let is_closed = |breaker: &Breaker| matches!(breaker.state, BreakerState::Closed { .. });
+                    let Some(closed) = breakers.iter().find(|(_, b)| is_closed(b)).map(|(key, _)| key.clone()) else {
+                        return;
+                    };
+                    breakers.remove(&closed);
+                }
                 breakers.insert(key, breaker);
             }
         });
@@ -167,6 +174,17 @@ pub struct Admitted {
 }
 
 impl Admitted {
+    /// Tells the breaker that the provider has begun to answer. A probe has shown by that what it was for; the call goes on.
+    pub fn answered(&self) {
+        if let Some(key) = &self.key {
+            self.breakers.with(|breakers| {
+                if breakers.get(key).is_some_and(|b| matches!(b.state, BreakerState::HalfOpen { .. })) {
+                    breakers.remove(key);
+                }
+            });
+        }
+    }
+
     /// Tells the breaker how the call ended.
     pub fn record(mut self, outcome: Outcome, now: Timestamp) {
         if let Some(key) = self.key.take() {
@@ -233,6 +251,36 @@ mod tests {
             breakers.admit(&provider, &model, at(0)).unwrap().record(Outcome::Failure, at(0));
         }
         assert_eq!(breakers.with(|all| all.len()), Breakers::CAPACITY);
+    }
+
+    #[test]
+    fn names_without_meaning_do_not_crowd_out_a_model_that_fails() {
+        let breakers = Breakers::new(POLICY);
+        let provider: ProviderId = "p".parse().unwrap();
+        let fail = |name: &str| {
+            let model = ModelId::new(name).unwrap();
+            breakers.admit(&provider, &model, at(0)).map(|call| call.record(Outcome::Failure, at(0)));
+        };
+        for n in 0..2 * Breakers::CAPACITY {
+            fail(&format!("m{n}"));
+        }
+        for _ in 0..POLICY.failures {
+            fail("real");
+        }
+        assert!(breakers.admit(&provider, &"real".parse().unwrap(), at(1)).is_none());
+    }
+
+    #[test]
+    fn a_probe_that_begins_to_answer_lets_the_others_in() {
+        let breakers = Breakers::new(BreakerPolicy { failures: 1, ..POLICY });
+        let (provider, model) = ("p".parse().unwrap(), "m".parse().unwrap());
+        breakers.admit(&provider, &model, at(0)).unwrap().record(Outcome::Failure, at(0));
+        let probe = breakers.admit(&provider, &model, at(10)).unwrap();
+        assert!(breakers.admit(&provider, &model, at(10)).is_none());
+        probe.answered();
+        drop(breakers.admit(&provider, &model, at(10)).unwrap());
+        probe.record(Outcome::Failure, at(11));
+        assert!(breakers.admit(&provider, &model, at(12)).is_none(), "it broke off after all");
     }
 
     proptest! {

@@ -55,11 +55,11 @@ pub enum ModelError {
         message: String,
     },
     /// The provider refused the call as it stands (4xx).
-    #[error("provider refused the call with status {status}: {message}")]
+    #[error("provider refused the call with status {status} ({message})")]
     Rejected {
         /// The HTTP status.
         status: u16,
-        /// The provider's words, cut to a few hundred characters.
+        /// The provider's name for the error. Not its sentence, which may repeat the prompt.
         message: String,
     },
     /// The provider does not accept our credentials.
@@ -82,6 +82,9 @@ pub enum ModelError {
         /// What the model takes.
         limit: u32,
     },
+    /// The prompt does not fit the model's context, by the provider's word.
+    #[error("the prompt is too long for the model")]
+    PromptTooLong,
     /// The breaker of this provider and model is open.
     #[error("breaker is open")]
     BreakerOpen,
@@ -108,6 +111,7 @@ impl ModelError {
             | Self::Unauthorized { .. }
             | Self::Unsupported { .. }
             | Self::ContextLength { .. }
+            | Self::PromptTooLong
             | Self::BreakerOpen => false,
         }
     }
@@ -115,18 +119,21 @@ impl ModelError {
     /// Whether another model may do what this one could not. False where the request itself is at fault.
     pub const fn allows_fallback(&self) -> bool {
         match self {
-            Self::Unsupported { .. } | Self::ContextLength { .. } | Self::Timeout(Phase::Deadline) => false,
+            Self::Unsupported { .. }
+            | Self::ContextLength { .. }
+            | Self::PromptTooLong
+            | Self::Timeout(Phase::Deadline) => false,
             Self::Rejected { status, .. } => !matches!(status, 400 | 413 | 422),
             _ => true,
         }
     }
 
-    /// Whether it says something about the provider's health, and so counts for its breaker.
+    /// Whether it says something about the provider's health, and so counts for its breaker. A provider that asks for patience
+    /// is well; and one tenant's haste must not shut it to the others.
     pub const fn counts_for_breaker(&self) -> bool {
         matches!(
             self,
             Self::Unavailable { .. }
-                | Self::RateLimited { .. }
                 | Self::Timeout(Phase::Connect | Phase::FirstToken | Phase::Idle)
                 | Self::Interrupted { .. }
                 | Self::Malformed { .. }

@@ -151,6 +151,7 @@ impl ModelGateway {
             attempts += 1;
             let error = match self.attempt(route, tenant, call, deadline).await {
                 Ok((first, stream)) => {
+                    admitted.answered();
                     return Ok(OpenedReply {
                         model: call.model.clone(),
                         provider: route.provider.clone(),

@@ -145,13 +145,11 @@ impl State {
                 self.finish(finish_reason(&reason), deltas);
             }
         }
-        if let Some(usage) = payload.usage
-            && usage.prompt_tokens.is_some()
+        // Half a count is none: the other half would pass for zero.
+        if let Some(UsagePiece { prompt_tokens: Some(prompt_tokens), completion_tokens: Some(completion_tokens) }) =
+            payload.usage
         {
-            deltas.push(Delta::Usage(Usage {
-                prompt_tokens: usage.prompt_tokens.unwrap_or(0),
-                completion_tokens: usage.completion_tokens.unwrap_or(0),
-            }));
+            deltas.push(Delta::Usage(Usage { prompt_tokens, completion_tokens }));
         }
         Ok(())
     }
@@ -337,18 +335,22 @@ enum ErrorPiece {
 
 impl ErrorPiece {
     fn into_model_error(self) -> ModelError {
-        let (message, status) = match self {
+        let (message, name, status) = match self {
             Self::Object { message, code, status } => {
                 // Either may be a name instead of a number.
                 let number =
-                    |value: Option<Value>| value.as_ref().and_then(Value::as_u64).and_then(|n| u16::try_from(n).ok());
-                (message.unwrap_or_default(), number(status).or_else(|| number(code)))
+                    |value: &Option<Value>| value.as_ref().and_then(Value::as_u64).and_then(|n| u16::try_from(n).ok());
+                let name = code.as_ref().and_then(Value::as_str).and_then(error_name).unwrap_or_default();
+                (message.unwrap_or_default(), name.to_owned(), number(&status).or_else(|| number(&code)))
             }
-            Self::Text(message) => (message, None),
-            Self::Other(_) => (String::new(), None),
+            Self::Text(message) => (message, String::new(), None),
+            Self::Other(_) => (String::new(), String::new(), None),
         };
-        // One line, so that a provider cannot write lines of its own into a log.
-        let message: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
+        if is_about_length(&name, &message) {
+            return ModelError::PromptTooLong;
+        }
+        // A provider's own words may repeat the prompt, and so never reach a log; its name for the error cannot.
+        let message = if name.is_empty() { "unnamed error".to_owned() } else { name };
         match status {
             Some(429) => ModelError::RateLimited { retry_after: None },
             Some(status @ (401 | 403)) => ModelError::Unauthorized { status },
@@ -356,6 +358,19 @@ impl ErrorPiece {
             _ => ModelError::unavailable(message),
         }
     }
+}
+
+/// A provider's name for an error, if it is one and no sentence: short, and of the letters that names are made of.
+pub fn error_name(text: &str) -> Option<&str> {
+    let is_name = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+    (is_name && (1..=64).contains(&text.len())).then_some(text)
+}
+
+/// Whether a provider's error says that the prompt does not fit its model, by the names and sentences in use.
+pub fn is_about_length(name: &str, message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    matches!(name, "context_length_exceeded" | "exceed_context_size_error")
+        || ["maximum context length", "context size", "context window"].iter().any(|words| message.contains(words))
 }
 
 /// A text, however it is written: a string, a number, a list of parts with a `text` each, or JSON that stands for itself.

@@ -1,13 +1,15 @@
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use enigma_core::TenantId;
 use enigma_core::chat::{ChatError, ChatEvent, StreamFailure};
-use enigma_core::model::{FinishReason, GatewayError, ModelError, Role};
+use enigma_core::model::{ChatModel, Delta, DeltaStream, FinishReason, GatewayError, ModelCall, ModelError, Role};
 use enigma_core::usage::Ending;
 use enigma_memory::testing::{CallState, Script, Step};
 use futures_util::StreamExt;
 
-use crate::harness::{World, done, finish, hello, passing, read, say, text};
+use crate::harness::{World, done, finish, hello, passing, read, say, text, usage};
 
 #[tokio::test]
 async fn a_whole_answer_is_kept_charged_and_recorded_once() {
@@ -195,10 +197,60 @@ async fn an_answer_that_cannot_be_kept_is_not_called_done_well() {
 #[tokio::test]
 async fn use_beyond_the_budget_is_recorded_as_an_overrun_and_not_charged() {
     let world = World::new();
-    let greedy = Script::saying(["Hi"], crate::harness::usage(990, 500));
+    let greedy = Script::saying(["Hi"], usage(990, 500));
     world.main.push(greedy);
     let events = read(world.ask(world.question(Some(1)).await).await.unwrap().events).await;
     assert_eq!(done(&events).tokens_out, 500, "the client is told the truth");
     assert_eq!(world.books().await, (1000, 0), "the budget holds");
     assert_eq!((world.records()[0].charged, world.records()[0].overrun), (1000, 490));
+}
+
+#[tokio::test]
+async fn an_early_count_does_not_make_the_rest_free() {
+    let world = World::new();
+    let early = Step::Say(Delta::Usage(usage(12, 0)));
+    let pieces = (0..6).map(|_| say("12345678"));
+    world.main.push(Script::new([early].into_iter().chain(pieces).chain([Step::Hang])));
+    let mut reply = world.ask(world.question(Some(1)).await).await.unwrap();
+    reply.events.next().await.unwrap();
+    world.settle_down().await;
+    drop(reply);
+    world.background.idle().await;
+    assert_eq!(world.books().await, (12 + 12, 0), "the provider's prompt, and 48 characters of answer");
+}
+
+#[tokio::test]
+async fn a_provider_that_ignores_the_cap_is_stopped() {
+    let world = World::new();
+    world.main.push(Script::new((0..10_000).map(|_| say(&"x".repeat(1000)))));
+    let events = read(world.ask(world.question(Some(1)).await).await.unwrap().events).await;
+    assert_eq!(done(&events).finish_reason, Some(FinishReason::Length));
+    let bytes = text(&events).len();
+    assert!((4000..7000).contains(&bytes), "{bytes} bytes of an answer of at most 50 tokens");
+    assert_eq!(world.main.states(), [CallState::Dropped]);
+    world.assert_nothing_is_held().await;
+}
+
+struct Panicking;
+
+#[async_trait::async_trait]
+impl ChatModel for Panicking {
+    async fn stream(&self, _: &TenantId, _: &ModelCall) -> Result<DeltaStream, ModelError> {
+        let pieces = futures_util::stream::iter(0..2).map(|n| {
+            assert_eq!(n, 0, "this model panics at its second piece");
+            Ok(Delta::Content("12345678".into()))
+        });
+        Ok(pieces.boxed())
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_a_model_ends_its_answer_like_any_other_failure() {
+    let world = World::with_main(Arc::new(Panicking));
+    let events = read(world.ask(world.question(Some(1)).await).await.unwrap().events).await;
+    assert_eq!(events[1], ChatEvent::Failed(StreamFailure::Model));
+    done(&events);
+    assert!(world.history(1).await[1].truncated);
+    assert_eq!((world.books().await, world.records().len()), ((12, 0), 1));
+    world.assert_nothing_is_held().await;
 }

@@ -9,8 +9,8 @@ use enigma_core::chat::{
     ChatCommand, ChatEvent, ChatEvents, ChatPorts, ChatRejected, ChatReply, ChatService, ChatSettings, SessionService,
 };
 use enigma_core::model::{
-    BreakerPolicy, ChatMessage, Delta, FinishReason, ModelGateway, ModelRoute, ModelTimeouts, RetryPolicy, Role,
-    StaticCatalog, Usage,
+    BreakerPolicy, ChatMessage, ChatModel, Delta, FinishReason, ModelGateway, ModelRoute, ModelTimeouts, RetryPolicy,
+    Role, StaticCatalog, Usage,
 };
 use enigma_core::ports::{Clock, IdSource, SessionStore, StreamSlots, TenantDirectory, TokenLedger};
 use enigma_core::session::{HistoryPage, Retention, SessionSummary, StoredMessage, Turn};
@@ -74,17 +74,25 @@ impl World {
     }
 
     pub(crate) fn with(tenant: &serde_json::Value, settings: ChatSettings) -> Self {
+        Self::build(tenant, settings, None)
+    }
+
+    /// A world whose model `main` is another one than the scripted.
+    pub(crate) fn with_main(model: Arc<dyn ChatModel>) -> Self {
+        Self::build(&tenant_json(), settings(), Some(model))
+    }
+
+    fn build(tenant: &serde_json::Value, settings: ChatSettings, own: Option<Arc<dyn ChatModel>>) -> Self {
         let clock = ManualClock::new(NOW);
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
         let model = || Arc::new(ScriptedModel::new(Arc::clone(&shared)));
         let (main, spare) = (model(), model());
-        let route = |provider: &str, model: &Arc<ScriptedModel>| ModelRoute {
-            provider: provider.parse().unwrap(),
-            model: Arc::clone(model) as _,
-        };
+        let route =
+            |provider: &str, model: Arc<dyn ChatModel>| ModelRoute { provider: provider.parse().unwrap(), model };
+        let asked = own.unwrap_or_else(|| Arc::clone(&main) as _);
         let catalog = StaticCatalog::new()
-            .with_model("main".parse().unwrap(), route("one", &main))
-            .with_model("spare".parse().unwrap(), route("two", &spare));
+            .with_model("main".parse().unwrap(), route("one", asked))
+            .with_model("spare".parse().unwrap(), route("two", Arc::clone(&spare) as _));
         let ids = Arc::new(SeededIds::new(7));
         let retry = RetryPolicy { max_attempts: 2, ..RetryPolicy::default() };
         let timeouts = ModelTimeouts { first_token: Duration::from_secs(20), idle: Duration::from_secs(5) };

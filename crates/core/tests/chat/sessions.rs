@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use enigma_core::RequestId;
-use enigma_core::chat::{ChatEvent, SessionError};
-use enigma_core::model::{ModelError, Role};
+use enigma_core::chat::{ChatError, ChatEvent, SessionError};
+use enigma_core::model::{ChatMessage, ModelError, Role};
 use enigma_memory::testing::{Script, Step};
 use futures_util::StreamExt;
 use uuid::Uuid;
@@ -118,4 +118,16 @@ async fn who_shows_no_credentials_sees_only_their_own_sessions() {
         let page = world.sessions.list(&context, asked, None, 10).await.unwrap();
         assert_eq!(page.sessions.iter().map(|s| s.id).collect::<Vec<_>>(), [session_id(2)]);
     }
+}
+
+#[tokio::test]
+async fn a_session_needs_a_question() {
+    let world = World::new();
+    let mut command = world.question(Some(1)).await;
+    command.messages.push(ChatMessage::text(Role::Assistant, "Let me begin: "));
+    let rejected = world.ask(command.clone()).await.unwrap_err();
+    assert!(matches!(rejected.error, ChatError::SessionWithoutQuestion));
+    command.session = None;
+    world.main.push(hello());
+    assert!(world.ask(command).await.is_ok(), "without a session it is the model's affair");
 }

@@ -1,5 +1,6 @@
 //! `GET /v1/models` and `GET /v1/models/{id}`
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use enigma_core::ModelId;
@@ -42,9 +43,10 @@ pub(crate) async fn list(State(app): State<App>, access: Access) -> Result<Respo
 pub(crate) async fn retrieve(
     State(app): State<App>,
     access: Access,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
     access.require(Scope::Chat)?;
+    let Path(id) = id.map_err(|_| ErrorCode::NotFound)?;
     let model = ModelId::new(&id).map_err(|_| ErrorCode::NotFound)?;
     if !app.ports().chat.models().offers(access.context.tenant(), &model) {
         return Err(ErrorCode::NotFound.into());

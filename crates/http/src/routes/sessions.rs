@@ -1,6 +1,6 @@
 //! Sessions: history, list, deletion.
 
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use enigma_core::session::{SessionSummary, StoredMessage};
@@ -30,13 +30,13 @@ pub(crate) async fn history(
     State(app): State<App>,
     info: RequestInfo,
     access: Access,
-    Path(session): Path<String>,
+    session: Result<Path<String>, PathRejection>,
     query: Result<Query<HistoryQuery>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     access.require(Scope::Chat)?;
     let Query(query) = query.map_err(|_| malformed_query())?;
     let mut issues = Issues::default();
-    let session = session_id(&session, &mut issues);
+    let session = session_id(session, &mut issues);
     let limit = limit(query.limit.as_deref(), &mut issues);
     let before = query.before.as_deref().map(|text| {
         text.parse::<u64>().unwrap_or_else(|_| {
@@ -59,11 +59,11 @@ pub(crate) async fn delete(
     State(app): State<App>,
     info: RequestInfo,
     access: Access,
-    Path(session): Path<String>,
+    session: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
     access.require(Scope::Chat)?;
     let mut issues = Issues::default();
-    let session = session_id(&session, &mut issues);
+    let session = session_id(session, &mut issues);
     issues.check()?;
     let background = &*access.background;
     app.ports().sessions.delete(&access.context, &session, info.request, background).await?;
@@ -119,9 +119,10 @@ fn malformed_query() -> ApiError {
     ApiError::invalid(&[Issue::new("query", "is malformed")])
 }
 
-fn session_id(text: &str, issues: &mut Issues) -> SessionId {
-    text.parse().unwrap_or_else(|error: enigma_core::InvalidId| {
-        issues.add(Issue::new("sessionId", error.to_string()));
+fn session_id(path: Result<Path<String>, PathRejection>, issues: &mut Issues) -> SessionId {
+    let id = path.ok().and_then(|Path(text)| text.parse().ok());
+    id.unwrap_or_else(|| {
+        issues.add(Issue::new("sessionId", "must be a UUID"));
         SessionId::new(uuid::Uuid::nil())
     })
 }

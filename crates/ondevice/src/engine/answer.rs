@@ -8,6 +8,8 @@ use enigma_core::model::{Delta, FinishReason, ModelError, Usage};
 use futures_channel::mpsc;
 use futures_core::Stream;
 
+use super::queue::Ticket;
+
 /// What the engine sends. Each step sends one at most, so that a step which begins with room in the channel never has to wait.
 #[derive(Debug)]
 pub(super) enum Piece {
@@ -17,18 +19,20 @@ pub(super) enum Piece {
     End(String, FinishReason, Usage),
     /// The step failed.
     Failed(String),
+    /// It had to leave the line, before anything else was sent.
+    Displaced,
 }
 
 /// A channel that holds so many pieces.
-pub(super) fn channel(unread: usize) -> (mpsc::Sender<Piece>, Answer) {
+pub(super) fn channel(unread: usize) -> (mpsc::Sender<Piece>, mpsc::Receiver<Piece>) {
     // The channel grants one more for the sender.
-    let (sender, pieces) = mpsc::channel(unread.saturating_sub(1));
-    (sender, Answer { pieces, ready: VecDeque::new(), has_begun: false, is_over: false })
+    mpsc::channel(unread.saturating_sub(1))
 }
 
-/// An answer as it is made. Dropping it ends the work.
-#[derive(Debug)]
+/// An answer as it is made. Dropping it ends the work, or the wait for it.
 pub(crate) struct Answer {
+    /// Dropped before the channel closes, so that nobody in the line is without a reader.
+    _ticket: Ticket,
     pieces: mpsc::Receiver<Piece>,
     ready: VecDeque<Delta>,
     has_begun: bool,
@@ -36,6 +40,10 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    pub(super) fn new(ticket: Ticket, pieces: mpsc::Receiver<Piece>) -> Self {
+        Self { _ticket: ticket, pieces, ready: VecDeque::new(), has_begun: false, is_over: false }
+    }
+
     /// An answer that breaks off is interrupted; one that has not begun can be asked for elsewhere.
     fn broken(&mut self, message: String) -> ModelError {
         self.is_over = true;
@@ -67,6 +75,10 @@ impl Stream for Answer {
                 }
                 Poll::Ready(Some(Piece::Failed(message))) => {
                     return Poll::Ready(Some(Err(self.broken(message))));
+                }
+                Poll::Ready(Some(Piece::Displaced)) => {
+                    self.is_over = true;
+                    return Poll::Ready(Some(Err(ModelError::Busy)));
                 }
                 Poll::Ready(None) => {
                     let error = self.broken("the on-device engine stopped".to_owned());

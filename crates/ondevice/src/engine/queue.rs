@@ -1,6 +1,11 @@
 //! The line before the engine.
+//!
+//! Its places, taken and waiting together, are shared by all tenants. While there is room whoever comes is let in; when there is none,
+//! a tenant that holds fewer places than another takes that one's newest place in the line. So no tenant's crowd keeps the others
+//! out. What has begun is never cut for it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use enigma_core::TenantId;
@@ -12,6 +17,7 @@ use super::conversation::Request;
 
 /// A request with the way back to its reader.
 pub(super) struct Waiting {
+    number: u64,
     pub(super) request: Request,
     pub(super) answer: mpsc::Sender<Piece>,
 }
@@ -27,12 +33,32 @@ struct State {
     waiting: VecDeque<Waiting>,
     /// Whose conversations are being served.
     served: Vec<TenantId>,
+    /// How many have ever been let in, which numbers them.
+    let_in: u64,
     is_closed: bool,
+}
+
+impl State {
+    /// Who makes way for a newcomer of this tenant: of those who wait, the newest of the tenant that holds most places, unless the
+    /// newcomer's holds as many.
+    ///
+    /// A tenant that holds more, but only places among the served, has nobody who could make way.
+    fn makes_way_for(&self, newcomer: &TenantId) -> Option<usize> {
+        let mut places: HashMap<&TenantId, usize> = HashMap::new();
+        for tenant in self.served.iter().chain(self.waiting.iter().map(|waiting| &waiting.request.tenant)) {
+            *places.entry(tenant).or_default() += 1;
+        }
+        let places_of = |tenant: &TenantId| places.get(tenant).copied().unwrap_or(0);
+        let waiting = self.waiting.iter().map(|waiting| places_of(&waiting.request.tenant));
+        // The last of equals, and so the newest.
+        let (index, most) = waiting.enumerate().max_by_key(|(_, places)| *places)?;
+        (places_of(newcomer) < most).then_some(index)
+    }
 }
 
 impl Queue {
     pub(super) fn new(places: usize, capacity: usize) -> Self {
-        let state = State { waiting: VecDeque::new(), served: Vec::new(), is_closed: false };
+        let state = State { waiting: VecDeque::new(), served: Vec::new(), let_in: 0, is_closed: false };
         Self { state: Mutex::new(state), places, capacity }
     }
 
@@ -46,32 +72,41 @@ impl Queue {
         state.served.len() + state.waiting.len() >= self.places + self.capacity
     }
 
-    pub(super) fn push(&self, request: Request, answer: mpsc::Sender<Piece>) -> Result<(), ModelError> {
+    /// Lets a request in. It leaves the line again when its ticket is dropped.
+    ///
+    /// # Errors
+    /// [`ModelError::Busy`] when there is no room and nobody makes way, [`ModelError::Unavailable`] when the line is closed.
+    pub(super) fn push(self: &Arc<Self>, request: Request, answer: mpsc::Sender<Piece>) -> Result<Ticket, ModelError> {
         let mut state = self.state();
         if state.is_closed {
             return Err(ModelError::unavailable("the on-device engine stopped"));
         }
+        let mut displaced = None;
         if self.has_no_room(&state) {
-            // Whoever has gone need not be waited for.
-            state.waiting.retain(|waiting| !waiting.answer.is_closed());
+            let index = state.makes_way_for(&request.tenant).ok_or(ModelError::Busy)?;
+            displaced = state.waiting.remove(index);
         }
-        if self.has_no_room(&state) {
-            return Err(ModelError::Busy);
+        let number = state.let_in;
+        state.let_in += 1;
+        state.waiting.push_back(Waiting { number, request, answer });
+        drop(state);
+        if let Some(mut displaced) = displaced {
+            // Nothing was sent before, so it fails only when the reader has gone.
+            let _ = displaced.answer.try_send(Piece::Displaced);
         }
-        state.waiting.push_back(Waiting { request, answer });
-        Ok(())
+        Ok(Ticket { queue: Arc::clone(self), number })
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    /// Whether a request of this tenant would be refused now.
+    pub(super) fn is_full_for(&self, tenant: &TenantId) -> bool {
         let state = self.state();
-        self.has_no_room(&state) && state.waiting.iter().all(|waiting| !waiting.answer.is_closed())
+        self.has_no_room(&state) && state.makes_way_for(tenant).is_none()
     }
 
     /// The next request, if there is a place for it: the oldest of the tenant who has the fewest places, so that one tenant's crowd
     /// does not keep another's single request waiting.
     pub(super) fn take(self: &Arc<Self>) -> Option<(Waiting, Place)> {
         let mut state = self.state();
-        state.waiting.retain(|waiting| !waiting.answer.is_closed());
         if state.served.len() >= self.places {
             return None;
         }
@@ -89,11 +124,31 @@ impl Queue {
     pub(super) fn close(&self) {
         let mut state = self.state();
         state.is_closed = true;
-        state.waiting.clear();
+        let waiting = mem::take(&mut state.waiting);
+        drop(state);
+        // Which wakes their readers.
+        drop(waiting);
     }
 
     pub(super) fn is_closed(&self) -> bool {
         self.state().is_closed
+    }
+}
+
+/// A reader's hold on the line: when it is dropped the request leaves, if it still waits.
+pub(super) struct Ticket {
+    queue: Arc<Queue>,
+    number: u64,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut state = self.queue.state();
+        // They come in the order of their numbers, and leave from anywhere.
+        let index = state.waiting.binary_search_by_key(&self.number, |waiting| waiting.number);
+        let gone = index.ok().and_then(|index| state.waiting.remove(index));
+        drop(state);
+        drop(gone);
     }
 }
 
@@ -111,3 +166,6 @@ impl Drop for Place {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,6 +94,10 @@ impl Bench {
         self.ask_for("acme", prompt, room, &[]).unwrap()
     }
 
+    fn is_full_for(&self, tenant: &str) -> bool {
+        self.engine.is_full_for(&TenantId::new(tenant).unwrap())
+    }
+
     /// In which steps the conversation that begins with this letter took part.
     fn steps_of(&self, letter: char) -> Vec<usize> {
         let log = self.log.lock().unwrap();
@@ -149,12 +153,12 @@ async fn a_stop_text_over_several_tokens_ends_the_answer_and_is_no_part_of_it() 
 async fn a_full_line_refuses_until_someone_has_gone() {
     let mut bench = Bench::held(1, 1, 8);
     let served = bench.ask("a", 5);
-    assert!(!bench.engine.is_full());
+    assert!(!bench.is_full_for("acme"));
     let waiting = bench.ask("b", 5);
-    assert!(bench.engine.is_full());
+    assert!(bench.is_full_for("acme"));
     assert!(matches!(bench.ask_for("acme", "c", 5, &[]), Err(ModelError::Busy)));
     drop(waiting);
-    assert!(!bench.engine.is_full());
+    assert!(!bench.is_full_for("acme"));
     let next = bench.ask("d", 5);
     bench.release();
     assert_eq!(whole(served).await.0, "bcdef");
@@ -215,6 +219,27 @@ async fn a_crowd_of_one_tenant_does_not_hold_up_another() {
         whole(answer).await;
     }
     assert!(bench.steps_of('a')[0] < bench.steps_of('D')[0]);
+}
+
+#[tokio::test]
+async fn a_tenant_that_fills_the_line_does_not_keep_another_out() {
+    let mut bench = Bench::held(1, 3, 8);
+    let [served, second, third, mut newest] =
+        ["AA", "B", "C", "D"].map(|prompt| bench.ask_for("crowd", prompt, 2, &[]).unwrap());
+    assert!(bench.is_full_for("crowd") && !bench.is_full_for("single"));
+    let single = bench.ask_for("single", "a", 2, &[]).unwrap();
+    assert!(matches!(newest.next().await, Some(Err(ModelError::Busy))));
+    assert!(newest.next().await.is_none());
+    assert!(matches!(bench.ask_for("crowd", "E", 2, &[]), Err(ModelError::Busy)));
+
+    bench.release();
+    assert_eq!(whole(single).await.0, "bc");
+    for (answer, expected) in [(served, "BC"), (second, "CD"), (third, "DE")] {
+        assert_eq!(whole(answer).await.0, expected);
+    }
+    // The first of the crowd may have had the only place before the single one came.
+    assert!(bench.steps_of('a')[0] < bench.steps_of('B')[0]);
+    assert!(bench.steps_of('D').is_empty() && bench.steps_of('E').is_empty());
 }
 
 #[tokio::test]

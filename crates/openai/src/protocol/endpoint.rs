@@ -187,7 +187,7 @@ impl Endpoint {
 
     /// What a response that is no answer means.
     pub(crate) fn failure(&self, head: &http::response::Parts, body: &[u8]) -> ModelError {
-        failure::read(head.status, &head.headers, body, &self.scrubber)
+        self.scrubber.error(failure::read(head.status, &head.headers, body))
     }
 
     /// Whether a stream was asked for.

@@ -1,19 +1,18 @@
 //! What a response that is no answer means.
 
-use enigma_core::model::{ModelError, Phase};
+use enigma_core::model::{ModelError, Phase, error_name, is_about_length};
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
 use super::retry_after;
-use crate::secret::Scrubber;
 
-/// The longest message of a provider that is kept, in characters.
-const MESSAGE_LIMIT: usize = 300;
-
-/// The error that a response with `status` is. Of its body only the provider's own message is kept: the rest may repeat the
-/// prompt.
-pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8], scrubber: &Scrubber) -> ModelError {
-    let message = || cut(&scrubber.text(message(body).unwrap_or_default()));
+/// The error that a response with `status` is. Of its body only the provider's name for the error is kept: its sentences may
+/// repeat the prompt, and errors reach logs.
+pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ModelError {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    // Some clouds wrap the object into a list.
+    let body = body.get(0).unwrap_or(&body);
+    let message = || name(body).unwrap_or_else(|| "unnamed error".to_owned());
     match status.as_u16() {
         429 => ModelError::RateLimited { retry_after: retry_after::read(headers) },
         status @ (401 | 403) => ModelError::Unauthorized { status },
@@ -22,86 +21,93 @@ pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8], scrubbe
         status @ 300..=399 => {
             ModelError::Rejected { status, message: "the endpoint redirects; its base URL is wrong".to_owned() }
         }
+        400 | 413 | 422 if is_about_length(&message(), sentence(body)) => ModelError::PromptTooLong,
         status @ 400..=499 => ModelError::Rejected { status, message: message() },
-        status => {
-            let message = message();
-            let colon = if message.is_empty() { "" } else { ": " };
-            ModelError::unavailable(format!("status {status}{colon}{message}"))
-        }
+        status => ModelError::unavailable(format!("status {status} ({})", message())),
     }
 }
 
-/// The message in the shapes in use: `error.message` (OpenAI), `error` (Ollama), `errors[0].message` (Cloudflare), `message`
-/// (older vLLM) and `detail` (Python servers; where it is a list, it repeats the request and is left out).
-fn message(body: &[u8]) -> Option<String> {
-    let body: Value = serde_json::from_slice(body).ok()?;
-    // Some clouds wrap the object into a list.
-    let body = body.get(0).unwrap_or(&body);
+/// The provider's name for the error, where it has one: `error.code` or `error.type` (OpenAI), `errors[0].code` (Cloudflare),
+/// `code` or `type` (others).
+fn name(body: &Value) -> Option<String> {
+    ["/error/code", "/error/type", "/errors/0/code", "/code", "/type"].into_iter().find_map(|place| {
+        match body.pointer(place)? {
+            Value::String(text) => error_name(text).map(str::to_owned),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        }
+    })
+}
+
+/// The provider's sentence in the shapes in use: `error.message` (OpenAI), `error` (Ollama), `errors[0].message` (Cloudflare),
+/// `message` (older vLLM) and `detail` (Python servers). To look at, not to keep.
+fn sentence(body: &Value) -> &str {
     ["/error/message", "/error", "/errors/0/message", "/message", "/detail"]
         .into_iter()
         .find_map(|place| body.pointer(place)?.as_str())
-        .map(str::to_owned)
-}
-
-/// One line of at most [`MESSAGE_LIMIT`] characters.
-fn cut(message: &str) -> String {
-    let one_line = message.chars().map(|c| if c.is_control() { ' ' } else { c });
-    one_line.take(MESSAGE_LIMIT).collect::<String>().trim().to_owned()
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Secret;
 
     fn rejected(body: &str) -> String {
-        let scrubber = Scrubber::new([Secret::new("sk-secret-key")].into_iter());
-        match read(StatusCode::BAD_REQUEST, &HeaderMap::new(), body.as_bytes(), &scrubber) {
+        match read(StatusCode::BAD_REQUEST, &HeaderMap::new(), body.as_bytes()) {
             ModelError::Rejected { status: 400, message } => message,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn messages_are_found_in_every_shape() {
-        for body in [
-            r#"{"error":{"message":"no","type":"x","code":"context_length_exceeded"}}"#,
-            r#"[{"error":{"message":"no"}}]"#,
-            r#"{"error":"no"}"#,
-            r#"{"errors":[{"code":7003,"message":"no"}],"success":false}"#,
-            r#"{"object":"error","message":"no"}"#,
-            r#"{"detail":"no"}"#,
+    fn names_are_found_in_every_shape() {
+        for (body, name) in [
+            (
+                r#"{"error":{"message":"no","type":"invalid_request_error","code":"invalid_api_key"}}"#,
+                "invalid_api_key",
+            ),
+            (r#"[{"error":{"message":"no","code":null,"type":"x"}}]"#, "x"),
+            (r#"{"errors":[{"code":7003,"message":"no"}],"success":false}"#, "7003"),
+            (r#"{"object":"error","message":"no","type":"BadRequestError"}"#, "BadRequestError"),
         ] {
-            assert_eq!(rejected(body), "no", "{body}");
+            assert_eq!(rejected(body), name, "{body}");
         }
     }
 
     #[test]
-    fn nothing_but_a_message_is_kept() {
+    fn nothing_but_a_name_is_kept() {
         for body in [
             "",
             "<html>secret</html>",
             "{",
             "null",
             "7",
+            r#"{"error":"your prompt was: secret"}"#,
+            r#"{"error":{"message":"secret","code":"a sentence with a secret"}}"#,
             r#"{"detail":[{"input":"secret"}]}"#,
             r#"{"prompt":"secret"}"#,
         ] {
-            assert_eq!(rejected(body), "", "{body}");
+            assert_eq!(rejected(body), "unnamed error", "{body}");
+            let error = read(StatusCode::BAD_GATEWAY, &HeaderMap::new(), body.as_bytes());
+            assert!(!format!("{error} {error:?}").contains("secret"), "{body}");
         }
     }
 
     #[test]
-    fn messages_are_one_short_line_without_keys() {
-        let long = rejected(&format!(r#"{{"error":"{}"}}"#, "ä".repeat(1000)));
-        assert_eq!(long.chars().count(), 300);
-        assert_eq!(rejected(r#"{"error":"a\r\nb sk-secret-key"}"#), "a  b [redacted]");
+    fn a_prompt_that_is_too_long_is_told_from_other_faults() {
+        for body in [
+            r#"{"error":{"message":"no","code":"context_length_exceeded"}}"#,
+            r#"{"error":{"code":400,"message":"the request exceeds the available context size","type":"exceed_context_size_error"}}"#,
+            r#"{"object":"error","message":"This model's maximum context length is 4096 tokens."}"#,
+        ] {
+            let error = read(StatusCode::BAD_REQUEST, &HeaderMap::new(), body.as_bytes());
+            assert!(matches!(error, ModelError::PromptTooLong), "{body}: {error}");
+        }
     }
 
     #[test]
     fn statuses_say_whether_another_try_may_help() {
-        let scrubber = Scrubber::new(std::iter::empty());
-        let read = |status: u16| read(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), b"", &scrubber);
+        let read = |status: u16| read(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), b"");
         for (status, retryable) in [
             (301, false),
             (400, false),
@@ -120,6 +126,6 @@ mod tests {
         ] {
             assert_eq!(read(status).is_retryable(), retryable, "{status}");
         }
-        assert_eq!(read(503).to_string(), "provider unavailable: status 503");
+        assert_eq!(read(503).to_string(), "provider unavailable: status 503 (unnamed error)");
     }
 }

@@ -40,35 +40,45 @@ async fn wrong_credentials_are_not_tried_again_and_not_repeated() {
 async fn a_key_that_a_provider_repeats_in_its_stream_is_taken_out() {
     for media_type in ["text/event-stream", "application/json"] {
         let provider = Provider::start(move || {
-            let error = r#"{"error":{"message":"bad key sk-very-secret","code":400}}"#;
+            let error = r#"{"error":{"message":"bad key sk-very-secret","code":"sk-very-secret","status":400}}"#;
             let body = if media_type == "application/json" { error.into() } else { format!("data: {error}\n\n") };
             typed(media_type, body)
         })
         .await;
         let model = provider.model_with(|options| options.api_key = Some(Secret::new("sk-very-secret")));
         let error = ask(&model, &calls::simple()).await.unwrap_err();
-        assert!(matches!(&error, ModelError::Rejected { message, .. } if message == "bad key [redacted]"), "{error:?}");
+        assert!(matches!(&error, ModelError::Rejected { message, .. } if message == "[redacted]"), "{error:?}");
     }
 }
 
 #[tokio::test]
-async fn a_refusal_carries_the_providers_message_alone() {
+async fn a_refusal_carries_the_providers_name_for_it_alone() {
     let error = failure(|| {
-        let body = r#"{"error":{"message":"maximum context length is 8192 tokens","code":"context_length_exceeded"},"prompt":"Hi"}"#;
+        let body = r#"{"error":{"message":"bad schema in: Hi","code":"invalid_schema"},"prompt":"Hi"}"#;
         (StatusCode::BAD_REQUEST, body).into_response()
     })
     .await;
     let ModelError::Rejected { status: 400, message } = &error else { panic!("{error:?}") };
-    assert_eq!(message, "maximum context length is 8192 tokens");
+    assert_eq!(message, "invalid_schema");
     assert!(!error.is_retryable() && !error.allows_fallback());
+}
+
+#[tokio::test]
+async fn a_prompt_that_does_not_fit_is_told_from_other_refusals() {
+    let error = failure(|| {
+        let body = r#"{"error":{"message":"maximum context length is 8192 tokens","code":"context_length_exceeded"}}"#;
+        (StatusCode::BAD_REQUEST, body).into_response()
+    })
+    .await;
+    assert!(matches!(error, ModelError::PromptTooLong), "{error:?}");
 }
 
 #[tokio::test]
 async fn a_failing_provider_is_unavailable() {
     let error = failure(|| (StatusCode::INTERNAL_SERVER_ERROR, r#"{"error":"out of memory"}"#).into_response()).await;
-    assert_eq!(error.to_string(), "provider unavailable: status 500: out of memory");
+    assert_eq!(error.to_string(), "provider unavailable: status 500 (unnamed error)");
     let error = failure(|| (StatusCode::BAD_GATEWAY, "<html>nginx</html>").into_response()).await;
-    assert_eq!(error.to_string(), "provider unavailable: status 502");
+    assert_eq!(error.to_string(), "provider unavailable: status 502 (unnamed error)");
     let error = failure(|| StatusCode::GATEWAY_TIMEOUT.into_response()).await;
     assert!(matches!(error, ModelError::Timeout(Phase::FirstToken)));
 }
