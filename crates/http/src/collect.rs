@@ -22,15 +22,7 @@ pub(crate) async fn collect(mut events: ChatEvents) -> Result<Collected, ApiErro
             ChatEvent::Content(text) => content.push_str(&text),
             ChatEvent::Reasoning(text) => reasoning.push_str(&text),
             ChatEvent::ToolCall(delta) => {
-                let index = delta.index as usize;
-                if tool_calls.len() <= index {
-                    let empty = || ToolCall { id: String::new(), name: String::new(), arguments: String::new() };
-                    tool_calls.resize_with(index + 1, empty);
-                }
-                let call = &mut tool_calls[index];
-                call.id.push_str(delta.id.as_deref().unwrap_or_default());
-                call.name.push_str(delta.name.as_deref().unwrap_or_default());
-                call.arguments.push_str(&delta.arguments);
+                delta.add_to(&mut tool_calls);
             }
             ChatEvent::Failed(kind) => failure = Some(stream_failure(kind)),
             ChatEvent::Done(done) => {

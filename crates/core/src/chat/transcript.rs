@@ -8,9 +8,6 @@ use crate::model::{Delta, FinishReason, ToolCall, ToolCallDelta, Usage};
 use crate::session::estimate_tokens;
 use crate::time::Timestamp;
 
-/// The most tool calls that one answer may hold; what comes beyond is not taken in.
-const MAX_TOOL_CALLS: u32 = 128;
-
 /// More than the tokens of any language have, on average over an answer.
 const BYTES_PER_TOKEN: usize = 16;
 /// What a short answer may have beyond that.
@@ -41,7 +38,10 @@ impl Transcript {
                 self.reasoning_characters += text.chars().count() as u64;
                 Some(ChatEvent::Reasoning(text))
             }
-            Delta::ToolCall(call) => self.add_call(&call).then_some(ChatEvent::ToolCall(call)),
+            Delta::ToolCall(call) => {
+                self.bytes += call.arguments.len();
+                call.add_to(&mut self.tool_calls).then_some(ChatEvent::ToolCall(call))
+            }
             Delta::Finish(reason) => {
                 self.finish = Some(reason);
                 None
@@ -51,27 +51,6 @@ impl Transcript {
                 None
             }
         }
-    }
-
-    fn add_call(&mut self, delta: &ToolCallDelta) -> bool {
-        if delta.index >= MAX_TOOL_CALLS {
-            return false;
-        }
-        self.bytes += delta.arguments.len();
-        let index = delta.index as usize;
-        if self.tool_calls.len() <= index {
-            let empty = || ToolCall { id: String::new(), name: String::new(), arguments: String::new() };
-            self.tool_calls.resize_with(index + 1, empty);
-        }
-        let call = &mut self.tool_calls[index];
-        if let Some(id) = &delta.id {
-            call.id.clone_from(id);
-        }
-        if let Some(name) = &delta.name {
-            call.name.clone_from(name);
-        }
-        call.arguments.push_str(&delta.arguments);
-        true
     }
 
     /// Whether the answer is longer than `max_tokens` tokens can be: a provider that does not keep to its cap is stopped here,

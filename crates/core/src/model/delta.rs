@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use super::{ModelCall, ModelError};
+use super::{ModelCall, ModelError, ToolCall};
 use crate::id::TenantId;
 
 /// Why an answer ended.
@@ -53,6 +53,32 @@ pub struct ToolCallDelta {
     pub name: Option<String>,
     /// More of the arguments.
     pub arguments: String,
+}
+
+impl ToolCallDelta {
+    /// The most calls that one answer may hold.
+    const MAX_CALLS: u32 = 128;
+
+    /// Adds this piece to the calls of its answer; whether it was taken in. What lies beyond the most calls is not.
+    pub fn add_to(&self, calls: &mut Vec<ToolCall>) -> bool {
+        if self.index >= Self::MAX_CALLS {
+            return false;
+        }
+        let index = self.index as usize;
+        if calls.len() <= index {
+            let empty = || ToolCall { id: String::new(), name: String::new(), arguments: String::new() };
+            calls.resize_with(index + 1, empty);
+        }
+        let call = &mut calls[index];
+        if let Some(id) = &self.id {
+            call.id.clone_from(id);
+        }
+        if let Some(name) = &self.name {
+            call.name.clone_from(name);
+        }
+        call.arguments.push_str(&self.arguments);
+        true
+    }
 }
 
 /// A piece of an answer.

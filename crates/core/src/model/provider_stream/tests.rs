@@ -1,0 +1,128 @@
+use super::*;
+use proptest::prelude::*;
+
+fn content(text: &str) -> Delta {
+    Delta::Content(text.to_owned())
+}
+
+fn run(chunks: &[&[u8]]) -> Result<Vec<Delta>, ModelError> {
+    let (mut stream, mut deltas) = (ProviderStream::new(), Vec::new());
+    for chunk in chunks {
+        stream.push(chunk, &mut deltas)?;
+    }
+    stream.end(&mut deltas)?;
+    Ok(deltas)
+}
+
+const OPENAI: &str = concat!(
+    "data: {\"id\":\"x\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n",
+    ": ping\n\n",
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"reasoning_content\":\"hm\"}}]}\n\n",
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Grüße, \"}}]}\r\n\r\n",
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"🌍\"},\"logprobs\":null}]}\n\n",
+    "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"length\"}],\"usage\":null}\n\n",
+    "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2,\"total_tokens\":9}}\n\n",
+    "data: [DONE]\n\n",
+);
+
+fn openai_deltas() -> Vec<Delta> {
+    vec![
+        Delta::Reasoning("hm".into()),
+        content("Grüße, "),
+        content("🌍"),
+        Delta::Finish(FinishReason::Length),
+        Delta::Usage(Usage { prompt_tokens: 7, completion_tokens: 2 }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_split_gives_the_same_deltas(cuts in proptest::collection::vec(0..OPENAI.len(), 0..12)) {
+        let mut cuts = cuts;
+        cuts.extend([0, OPENAI.len()]);
+        cuts.sort_unstable();
+        let chunks: Vec<&[u8]> = cuts.windows(2).map(|w| &OPENAI.as_bytes()[w[0]..w[1]]).collect();
+        prop_assert_eq!(run(&chunks).unwrap(), openai_deltas());
+    }
+
+    #[test]
+    fn rubbish_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = run(&[b"data: ", &bytes, b"\n\n"]);
+        let _ = parse_whole_answer(&bytes);
+    }
+}
+
+#[test]
+fn a_stream_that_is_cut_anywhere_before_its_finish_is_interrupted() {
+    let finish = OPENAI.find("\"length\"").unwrap();
+    for end in 0..finish {
+        let Err(ModelError::Interrupted { .. }) = run(&[&OPENAI.as_bytes()[..end]]) else {
+            panic!("cut at {end} passed for whole")
+        };
+    }
+}
+
+#[test]
+fn workers_ai_streams_end_with_done() {
+    let text = "data: {\"response\":\"Hi\"}\n\ndata: {\"response\":5,\"p\":\"abc\"}\n\n\
+                data: {\"response\":\"\",\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\ndata: [DONE]\n\n";
+    let usage = Delta::Usage(Usage { prompt_tokens: 3, completion_tokens: 2 });
+    let deltas = vec![content("Hi"), content("5"), usage, Delta::Finish(FinishReason::Stop)];
+    assert_eq!(run(&[text.as_bytes()]).unwrap(), deltas);
+    assert!(run(&[b"data: {\"response\":\"Hi\"}\n\n"]).is_err(), "without [DONE] it was cut");
+    assert!(run(&[b"data: [DONE]\n\n"]).is_err(), "an empty stream is no answer");
+}
+
+#[test]
+fn tool_calls_come_in_pieces() {
+    let text = "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":1,\"id\":\"c1\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"\"}}]}}]}\n\n\
+                data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":1,\"function\":{\"arguments\":\"{\\\"a\\\"\"}}]}}]}\n\n\
+                data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    let deltas = run(&[text.as_bytes()]).unwrap();
+    let first = ToolCallDelta { index: 1, id: Some("c1".into()), name: Some("f".into()), arguments: String::new() };
+    let second = ToolCallDelta { index: 1, id: None, name: None, arguments: "{\"a\"".into() };
+    let end = Delta::Finish(FinishReason::ToolCalls);
+    assert_eq!(deltas, [Delta::ToolCall(first), Delta::ToolCall(second), end]);
+}
+
+#[test]
+fn an_error_in_the_stream_is_the_providers() {
+    let error = run(&[b"data: {\"error\":{\"message\":\"slow down\",\"code\":429}}\n\n"]).unwrap_err();
+    assert!(matches!(error, ModelError::RateLimited { .. }));
+    let named = r#"{"error":{"code":429,"message":"a\nb","status":"RESOURCE_EXHAUSTED"}}"#;
+    assert!(matches!(parse_whole_answer(named.as_bytes()), Err(ModelError::RateLimited { .. })));
+    let odd = r#"{"response":"Hi","usage":{"prompt_tokens":1.5,"completion_tokens":-1}}"#;
+    assert_eq!(parse_whole_answer(odd.as_bytes()).unwrap(), [content("Hi"), Delta::Finish(FinishReason::Stop)]);
+    let error = run(&[b"data: {\"error\":\"boom\"}\n\n"]).unwrap_err();
+    assert!(matches!(error, ModelError::Unavailable { .. }));
+    let error = run(&[b"data: {oops}\n\n"]).unwrap_err();
+    assert!(matches!(error, ModelError::Malformed { .. }));
+}
+
+#[test]
+fn whole_answers_of_every_shape() {
+    let stop = || Delta::Finish(FinishReason::Stop);
+    for body in [
+        r#""Hi""#,
+        r#"{"response":"Hi"}"#,
+        r#"{"text":"Hi"}"#,
+        r#"{"content":"Hi"}"#,
+        r#"{"content":[{"type":"text","text":"H"},{"text":"i"}]}"#,
+        r#"{"result":"Hi"}"#,
+        r#"{"result":{"response":"Hi"},"success":true,"errors":[]}"#,
+        r#"{"choices":[{"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}"#,
+        r#"{"choices":[{"text":"Hi"}]}"#,
+    ] {
+        assert_eq!(parse_whole_answer(body.as_bytes()).unwrap(), [content("Hi"), stop()], "{body}");
+    }
+    let body = r#"{"choices":[{"message":{"content":null,"tool_calls":[{"id":"a","function":{"name":"f","arguments":"{}"}},
+        {"id":"b","function":{"name":"g","arguments":"{}"}}]},"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
+    let indices: Vec<u32> = parse_whole_answer(body.as_bytes())
+        .unwrap()
+        .iter()
+        .filter_map(|delta| if let Delta::ToolCall(call) = delta { Some(call.index) } else { None })
+        .collect();
+    assert_eq!(indices, [0, 1]);
+    assert!(parse_whole_answer(b"{}").is_err());
+    assert!(parse_whole_answer(b"<html>").is_err());
+}
