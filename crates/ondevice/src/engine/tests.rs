@@ -223,23 +223,23 @@ async fn a_crowd_of_one_tenant_does_not_hold_up_another() {
 
 #[tokio::test]
 async fn a_tenant_that_fills_the_line_does_not_keep_another_out() {
-    let mut bench = Bench::held(1, 3, 8);
-    let [served, second, third, mut newest] =
-        ["AA", "B", "C", "D"].map(|prompt| bench.ask_for("crowd", prompt, 2, &[]).unwrap());
+    let mut bench = Bench::held(2, 3, 8);
+    let [first, second, third, fourth, mut newest] =
+        ["AA", "B", "C", "D", "E"].map(|prompt| bench.ask_for("crowd", prompt, 2, &[]).unwrap());
     assert!(bench.is_full_for("crowd") && !bench.is_full_for("single"));
     let single = bench.ask_for("single", "a", 2, &[]).unwrap();
     assert!(matches!(newest.next().await, Some(Err(ModelError::Busy))));
     assert!(newest.next().await.is_none());
-    assert!(matches!(bench.ask_for("crowd", "E", 2, &[]), Err(ModelError::Busy)));
+    assert!(matches!(bench.ask_for("crowd", "F", 2, &[]), Err(ModelError::Busy)));
 
     bench.release();
     assert_eq!(whole(single).await.0, "bc");
-    for (answer, expected) in [(served, "BC"), (second, "CD"), (third, "DE")] {
+    for (answer, expected) in [(first, "BC"), (second, "CD"), (third, "DE"), (fourth, "EF")] {
         assert_eq!(whole(answer).await.0, expected);
     }
-    // The first of the crowd may have had the only place before the single one came.
-    assert!(bench.steps_of('a')[0] < bench.steps_of('B')[0]);
-    assert!(bench.steps_of('D').is_empty() && bench.steps_of('E').is_empty());
+    // The first two of the crowd may have had the places before the single one came.
+    assert!(bench.steps_of('a')[0] < bench.steps_of('C')[0]);
+    assert!(bench.steps_of('E').is_empty() && bench.steps_of('F').is_empty());
 }
 
 #[tokio::test]
