@@ -117,7 +117,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("chat.request_timeout_seconds", "chat-request-timeout-seconds", "ENIGMA_CHAT_REQUEST_TIMEOUT_SECONDS", Number, Some("300"),
         "How long a chat may take in all"),
     setting("chat.send_timeout_seconds", "chat-send-timeout-seconds", "ENIGMA_CHAT_SEND_TIMEOUT_SECONDS", Number, Some("20"),
-        "How long a client may read nothing of its answer before it counts as gone"),
+        "How long a client may read nothing of its answer, to a chat or to anything else, before it counts as gone and loses its connection"),
 
     setting("models.first_token_timeout_seconds", "models-first-token-timeout-seconds", "ENIGMA_MODELS_FIRST_TOKEN_TIMEOUT_SECONDS", Number, Some("60"),
         "How long a model may take to begin its answer"),

@@ -28,7 +28,10 @@ fn start(change: impl FnOnce(&mut Connections)) -> Host {
         .route("/large", get(|| async { "x".repeat(LARGE) }))
         .route(
             "/endless",
-            get(|| async { Body::from_stream(stream::repeat(Ok::<_, io::Error>(Bytes::from_static(&[b'x'; 1024])))) }),
+            get(|| async {
+                let pieces = std::iter::repeat_with(|| Ok::<_, io::Error>(Bytes::from_static(&[b'x'; 1024])));
+                Body::from_stream(stream::iter(pieces))
+            }),
         )
         .route(
             "/background",
