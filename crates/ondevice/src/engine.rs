@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::Duration;
 
 use enigma_core::TenantId;
 use enigma_core::model::ModelError;
@@ -29,6 +30,9 @@ const CHUNK: usize = 32;
 /// The same when nobody waits. It still bounds how long a client that has gone is served.
 const CHUNK_ALONE: usize = 64;
 
+/// How often the line is looked at while all readers are behind.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
+
 /// How many conversations are served and wait.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -36,6 +40,8 @@ pub(crate) struct Limits {
     pub(crate) conversations: usize,
     /// Conversations that wait for one of those to end, of all tenants together.
     pub(crate) queue: usize,
+    /// How long a conversation waits before it is told that there is no room.
+    pub(crate) patience: Duration,
     /// Pieces of an answer that are kept for a slow reader.
     pub(crate) unread: usize,
 }
@@ -55,7 +61,9 @@ impl Engine {
         limits: Limits,
     ) -> Result<Self, std::io::Error> {
         let queue = Arc::new(Queue::new(limits.conversations.max(1), limits.queue));
-        let worker = Worker { network, tokenizer, queue: Arc::clone(&queue), conversations: Vec::new(), step: 0 };
+        let patience = limits.patience;
+        let worker =
+            Worker { network, tokenizer, queue: Arc::clone(&queue), conversations: Vec::new(), step: 0, patience };
         let thread = thread::Builder::new().name("ondevice".to_owned()).spawn(move || worker.work())?;
         Ok(Self { queue, unread: limits.unread, thread: thread.thread().clone() })
     }
@@ -101,6 +109,7 @@ struct Worker<N: Network> {
     queue: Arc<Queue>,
     conversations: Vec<Conversation<N::Seq>>,
     step: u64,
+    patience: Duration,
 }
 
 impl<N: Network> Worker<N> {
@@ -119,12 +128,13 @@ impl<N: Network> Worker<N> {
 
     fn run(&mut self, waker: &Waker) {
         while !self.queue.is_closed() {
+            let somebody_waits = self.queue.refuse_after(self.patience);
             while let Some(waiting) = self.queue.take() {
                 self.conversations.push(Conversation::new(waiting, self.network.seq()));
             }
             if !self.advance(waker) {
                 // A new request, a reader who makes room, a reader who goes and the end of the engine all unpark.
-                thread::park();
+                if somebody_waits { thread::park_timeout(LOOK_AROUND) } else { thread::park() }
             }
         }
     }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use enigma_core::TenantId;
@@ -30,6 +31,9 @@ pub struct OnDeviceOptions {
     /// but a tenant that has fewer conversations here, answered and waiting, than another takes the place of the one that came last
     /// of the tenant with the most in line, and that one is told `Busy` instead.
     pub queue: usize,
+    /// How long a conversation waits; then it is refused with [`ModelError::Busy`]. Keep it below the time in which callers expect the
+    /// first piece of an answer, so that a line that is long is not taken for a model that is broken.
+    pub patience: Duration,
     /// Tokens of prompt and answer together, at most as many as the model was trained for. SmolLM2 remembers a token in 46 kB.
     pub context: usize,
     /// Pieces of an answer that are kept for a reader who is slower than the model. Then the model waits.
@@ -37,9 +41,9 @@ pub struct OnDeviceOptions {
 }
 
 impl Default for OnDeviceOptions {
-    /// 4 conversations, 32 waiting, 4096 tokens, 1024 pieces.
+    /// 4 conversations, 32 waiting for at most 20 s, 4096 tokens, 1024 pieces.
     fn default() -> Self {
-        Self { conversations: 4, queue: 32, context: 4096, unread: 1024 }
+        Self { conversations: 4, queue: 32, patience: Duration::from_secs(20), context: 4096, unread: 1024 }
     }
 }
 
@@ -75,7 +79,8 @@ impl OnDeviceModel {
         let template = ChatMl::new(&tokenizer)?;
         let network = Llama::load(&mut file, Precision::Q8)?;
         let context = options.context.min(network.context());
-        let limits = Limits { conversations: options.conversations, queue: options.queue, unread: options.unread };
+        let OnDeviceOptions { conversations, queue, patience, unread, .. } = options;
+        let limits = Limits { conversations, queue, patience, unread };
         let engine = Engine::start(network, Arc::clone(&tokenizer), limits).map_err(LoadError::Thread)?;
         Ok(Self { engine, tokenizer, template, context })
     }

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use enigma_core::TenantId;
 use enigma_core::model::ModelError;
@@ -18,6 +19,7 @@ use super::conversation::Request;
 /// A request with the way back to its reader.
 pub(super) struct Waiting {
     number: u64,
+    since: Instant,
     pub(super) request: Request,
     pub(super) answer: mpsc::Sender<Piece>,
 }
@@ -88,13 +90,30 @@ impl Queue {
         }
         let number = state.let_in;
         state.let_in += 1;
-        state.waiting.push_back(Waiting { number, request, answer });
+        state.waiting.push_back(Waiting { number, since: now(), request, answer });
         drop(state);
         if let Some(mut displaced) = displaced {
             // Nothing was sent before, so it fails only when the reader has gone.
             let _ = displaced.answer.try_send(Piece::Displaced);
         }
         Ok(Ticket { queue: Arc::clone(self), number })
+    }
+
+    /// Tells those who have waited for longer than `patience` that there is no room. Nothing is wrong with the model then, as a
+    /// caller would conclude who sees nothing come; there are only too many who want it.
+    ///
+    /// Whether anybody waits still.
+    pub(super) fn refuse_after(&self, patience: Duration) -> bool {
+        let mut state = self.state();
+        // They stand in the order in which they came.
+        let impatient = state.waiting.iter().take_while(|waiting| waiting.since.elapsed() > patience).count();
+        let refused: Vec<_> = state.waiting.drain(..impatient).collect();
+        let waits = !state.waiting.is_empty();
+        drop(state);
+        for mut waiting in refused {
+            let _ = waiting.answer.try_send(Piece::Displaced);
+        }
+        waits
     }
 
     /// Whether a request of this tenant would be refused now.
@@ -133,6 +152,11 @@ impl Queue {
     pub(super) fn is_closed(&self) -> bool {
         self.state().is_closed
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the engine's thread has no clock but this, and never runs on wasm32")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// A reader's hold on the line: when it is dropped the request leaves, if it still waits.

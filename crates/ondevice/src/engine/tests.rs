@@ -64,7 +64,7 @@ impl Bench {
         let (permits, receiver) = mpsc::channel();
         let log = Log::default();
         let network = Alphabet { log: Arc::clone(&log), permits: receiver };
-        let limits = Limits { conversations, queue, unread };
+        let limits = Limits { conversations, queue, unread, patience: Duration::from_secs(60) };
         let engine = Engine::start(network, Arc::new(testing::tokenizer()), limits).unwrap();
         Self { engine, log, permits: Some(permits) }
     }

@@ -157,3 +157,19 @@ proptest! {
         prop_assert_eq!(served(&queue), 0);
     }
 }
+
+#[test]
+fn who_has_waited_too_long_is_told_that_there_is_no_room() {
+    let queue = queue(1, 3);
+    let mut first = let_in(&queue, "acme");
+    let running = queue.take().unwrap();
+    let mut second = let_in(&queue, "acme");
+    assert!(queue.refuse_after(Duration::from_secs(60)), "nobody has waited for so long");
+    assert!(second.next().now_or_never().is_none());
+    std::thread::sleep(Duration::from_millis(2));
+    assert!(!queue.refuse_after(Duration::from_millis(1)));
+    assert!(is_displaced(&mut second));
+    assert!(first.next().now_or_never().is_none(), "what runs goes on");
+    drop(running);
+    assert_eq!((waiting(&queue).len(), served(&queue)), (0, 0));
+}
