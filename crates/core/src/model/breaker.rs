@@ -259,7 +259,9 @@ mod tests {
         let provider: ProviderId = "p".parse().unwrap();
         let fail = |name: &str| {
             let model = ModelId::new(name).unwrap();
-            breakers.admit(&provider, &model, at(0)).map(|call| call.record(Outcome::Failure, at(0)));
+            if let Some(call) = breakers.admit(&provider, &model, at(0)) {
+                call.record(Outcome::Failure, at(0));
+            }
         };
         for n in 0..2 * Breakers::CAPACITY {
             fail(&format!("m{n}"));
