@@ -19,7 +19,7 @@ pub mod settings {
     /// What a chat reserves for its answer, in tokens.
     pub const DEFAULT_MAX_TOKENS: u64 = 100;
     /// What it can ask for.
-    pub const MAX_TOKENS: u64 = 50_000;
+    pub const MAX_TOKENS: u64 = 4_000_000;
     /// After this much silence a stream carries a comment.
     pub const KEEP_ALIVE: Duration = Duration::from_secs(1);
     /// How long a model may take to begin.

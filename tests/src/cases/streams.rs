@@ -272,14 +272,22 @@ pub async fn a_model_that_falls_silent_is_given_up(host: &Host) {
 /// The model is read no faster than the client reads, and a client that never does counts as gone.
 pub async fn a_client_that_reads_nothing_costs_nothing(host: &Host) {
     const PIECES: usize = 200_000; // of a kibibyte and more
-    const BOUND: usize = 32 << 20;
+    const BOUND: usize = 32 << 20; // half of what an answer of so many tokens may have
     let api = host.tenant("streams-slow");
     let (session, tag) = (session(), tag());
-    let body = json!({ "sessionId": session, "message": format!("{tag}[[flood {PIECES}]]") }).to_string();
+    let question = json!({ "role": "user", "content": format!("{tag}[[flood {PIECES}]]") });
+    let body =
+        json!({ "model": "scripted", "messages": [question], "stream": true, "max_tokens": settings::MAX_TOKENS });
+    let body = body.to_string();
     let (key, length) = (key_of("streams-slow"), body.len().to_string());
-    let headers = [("x-api-key", &*key), ("content-type", "application/json"), ("content-length", &*length)];
+    let headers = [
+        ("x-api-key", &*key),
+        ("x-session-id", &*session),
+        ("content-type", "application/json"),
+        ("content-length", &*length),
+    ];
     let mut connection = raw::connect(&host.base_url).await;
-    let request = raw::head(&host.base_url, "POST", "/chat", &headers) + &body;
+    let request = raw::head(&host.base_url, "POST", "/v1/chat/completions", &headers) + &body;
     connection.write_all(request.as_bytes()).await.unwrap();
     let mut first = [0; 16];
     connection.read_exact(&mut first).await.unwrap();

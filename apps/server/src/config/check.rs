@@ -135,9 +135,9 @@ fn chat(checker: &mut Checker, raw: &RawChat) -> Option<ChatSettings> {
     let send_timeout = checker.seconds("chat.send_timeout_seconds", raw.send_timeout_seconds, 1..=600);
     let max_messages = checker.number("chat.max_message_count", raw.max_message_count, 0..=1000);
     let history = checker.number("chat.max_history_tokens", raw.max_history_tokens, 0..=10_000_000);
-    let max_tokens = checker.number("chat.max_tokens", raw.max_tokens, 1..=1_000_000);
+    let max_tokens = checker.number("chat.max_tokens", raw.max_tokens, 1..=10_000_000);
     let default_max_tokens =
-        checker.number("chat.default_max_tokens", raw.default_max_tokens, 1..=raw.max_tokens.clamp(1, 1_000_000));
+        checker.number("chat.default_max_tokens", raw.default_max_tokens, 1..=raw.max_tokens.clamp(1, 10_000_000));
     Some(ChatSettings {
         overrides: ModelOverrides { model, fallback },
         prompt: PromptLimits { max_messages: max_messages?, max_tokens: history? },
