@@ -67,6 +67,9 @@ macro_rules! cases {
         $run!(bad_input::other_media_types_are_refused);
         $run!(bad_input::a_long_body_is_refused_whatever_it_announces);
         $run!(bad_input::a_refusal_ends_the_connection_by_its_word_only);
+        $run!(bad_input::who_asks_is_said_once_only);
+        $run!(bad_input::a_path_that_is_no_text_is_refused_in_shape);
+        $run!(bad_input::a_session_needs_a_question);
         $run!(bad_input::every_fault_of_a_completion_is_named);
         $run!(bad_input::openai_clients_read_faults_in_their_shape);
         $run!(bad_input::queries_of_sessions_are_checked);

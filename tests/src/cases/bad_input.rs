@@ -24,7 +24,7 @@ pub fn tenants() -> Vec<Tenant> {
             .with("featureFlags", json!({ "modelAllowList": true }))
             .with("allowedModels", json!(["scripted", "scripted-large"])),
     );
-    tenants.extend(["bad-tool", "bad-ends"].map(Tenant::new));
+    tenants.extend(["bad-tool", "bad-ends", "bad-twice", "bad-path", "bad-question"].map(Tenant::new));
     tenants.push(Tenant::new("bad-shape").model("bad-shape"));
     tenants
 }
@@ -261,6 +261,48 @@ pub async fn a_refusal_ends_the_connection_by_its_word_only(host: &Host) {
         assert!(sent.is_ok() && !answer.is_empty(), "{expected} on {path}: the connection was closed without a word");
         assert_eq!(raw::status(&answer), 200, "{answer}");
     }
+}
+
+/// A proxy in front could believe the other one of two copies.
+pub async fn who_asks_is_said_once_only(host: &Host) {
+    let key = key_of("bad-twice");
+    let other = key_of("bad-path");
+    for (name, first, second) in [
+        ("x-tenant-id", "bad-twice", "bad-path"),
+        ("x-api-key", &*key, &*other),
+        ("x-user-id", "alice", "bob"),
+        ("host", "a.example", "b.example"),
+    ] {
+        let usual = [("x-tenant-id", "bad-twice"), ("x-api-key", &*key)];
+        let mut headers: Vec<_> = usual.into_iter().filter(|(usual, _)| *usual != name).collect();
+        headers.extend([(name, first), (name, second)]);
+        let request = raw::head(&host.base_url, "GET", "/health", &headers);
+        let (status, answer) = raw::exchange(&host.base_url, request.as_bytes()).await;
+        assert_eq!(status, 400, "{name}: {answer}");
+        assert!(answer.contains("\"invalid_request\"") && answer.contains(name), "{name}: {answer}");
+    }
+}
+
+/// A percent-encoding of what is no UTF-8.
+pub async fn a_path_that_is_no_text_is_refused_in_shape(host: &Host) {
+    let api = host.tenant("bad-path");
+    for path in ["/chat/%FF/history", "/sessions/%FF/history"] {
+        assert_eq!(places(&api.get(path).await.error(400, "invalid_request")), ["sessionId"]);
+    }
+    assert_eq!(places(&api.delete("/chat/%FF").await.error(400, "invalid_request")), ["sessionId"]);
+    api.get("/v1/models/%FF").await.openai_error(404, "not_found", "invalid_request_error");
+}
+
+/// With a session, the newest message is what the user asks.
+pub async fn a_session_needs_a_question(host: &Host) {
+    let (api, session, tag) = (host.tenant("bad-question"), session(), tag());
+    let messages = json!([{ "role": "user", "content": tag }, { "role": "assistant", "content": "Let me begin:" }]);
+    let keeping = api.with("x-session-id", &session);
+    let body = json!({ "model": "scripted", "messages": messages });
+    let answer =
+        traceless(host, &api, &session, &tag, async || keeping.post("/v1/chat/completions", &body).await).await;
+    let error = answer.openai_error(400, "invalid_request", "invalid_request_error");
+    assert_eq!(error["param"], "messages");
 }
 
 /// `messages[1].content[0].type`, and so on.
