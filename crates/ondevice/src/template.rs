@@ -7,8 +7,10 @@ use enigma_core::model::{ChatMessage, Role};
 use crate::error::LoadError;
 use crate::tokenizer::Tokenizer;
 
-/// What SmolLM2's own template puts first when the conversation has no instructions.
-const DEFAULT_SYSTEM: &str = "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
+/// What comes first when the conversation has no instructions. SmolLM2's own template goes on with a name and a maker here, and no
+/// full stop; after that, the first word of an answer to a plain question can be a tie between two languages, which the rounding
+/// of eight-bit arithmetic decides.
+const DEFAULT_SYSTEM: &str = "You are a helpful AI assistant.";
 
 /// Writes conversations as tokens. Turns are bounded by control tokens, which no content can contain.
 #[derive(Debug, Clone, Copy)]

@@ -57,14 +57,13 @@ async fn ask(call: &ModelCall) -> (String, FinishReason, Usage) {
 
 #[tokio::test]
 async fn it_knows_the_capital_of_france() {
-    // Without its second sentence the question is a toss-up between English and French, even for the unquantised network: the logits
-    // of the first token are a tenth apart. With it every choice on the way is clear.
+    // With its second sentence every choice on the way is clear, on any processor; without it some are close.
     let question = "What is the capital of France? Answer in one sentence.";
     let (text, reason, usage) = ask(&call(question, 60)).await;
     assert!(text.contains("Paris"), "{text}");
     assert_eq!(reason, FinishReason::Stop, "{text}");
-    // 17 tokens of the template's own instructions with their frame, and the question with its own.
-    assert!((35..55).contains(&usage.prompt_tokens), "{usage:?}");
+    // The instructions with their frame, and the question with its own.
+    assert!((25..45).contains(&usage.prompt_tokens), "{usage:?}");
     assert!((5..60).contains(&usage.completion_tokens), "{usage:?}");
 }
 
