@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::document::operations;
 use crate::schema::problems;
-use crate::support::{Answered, Host, document};
+use crate::support::{Answered, Check, Host, document};
 
 const SESSION: &str = "6f9619ff-8b86-4011-b42d-00cf4fc964ff";
 
@@ -188,4 +188,28 @@ async fn refusals_are_described() {
         assert_eq!(answer.status.as_u16(), 502, "{}", answer.text);
         assert_described(&document, "POST", path, &answer);
     }
+}
+
+#[tokio::test]
+async fn faults_of_the_host_are_told_in_shape_and_without_their_cause() {
+    let (host, document) = (Host::new(), document());
+    for (check, status, code) in [(Check::Panics, 500, "internal_error"), (Check::NotReady, 503, "unavailable")] {
+        host.set_check(check);
+        let answer = host.send("GET", "/readyz", &[], "").await;
+        assert_eq!(
+            (answer.status.as_u16(), &answer.json()["error"]["code"]),
+            (status, &code.into()),
+            "{}",
+            answer.text
+        );
+        assert!(!answer.text.contains("SECRET") && answer.headers.contains_key("x-trace-id"));
+        // A fault of ours can happen anywhere, and is described once, with the codes.
+        if status != 500 {
+            assert_described(&document, "GET", "/readyz", &answer);
+        }
+        let other = host.send("GET", "/healthz", &[], "").await;
+        assert_eq!(other.status.as_u16(), 200, "one request's panic is nobody else's");
+    }
+    host.set_check(Check::Ready);
+    assert_eq!(host.send("GET", "/readyz", &[], "").await.status.as_u16(), 200);
 }

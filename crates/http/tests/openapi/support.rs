@@ -1,6 +1,6 @@
 //! The document itself, and a router over memory that answers for it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -46,14 +46,28 @@ pub(crate) struct Host {
     router: Router,
     background: Arc<dyn Background>,
     model: Arc<ScriptedModel>,
+    check: Arc<Checked>,
 }
 
-struct Ready;
+/// What the host's own check says.
+#[derive(Clone, Copy)]
+pub(crate) enum Check {
+    Ready,
+    NotReady,
+    Panics,
+}
+
+struct Checked(Mutex<Check>);
 
 #[async_trait]
-impl Readiness for Ready {
+impl Readiness for Checked {
     async fn check(&self) -> Result<(), String> {
-        Ok(())
+        let check = *self.0.lock().unwrap();
+        match check {
+            Check::Ready => Ok(()),
+            Check::NotReady => Err("the database SECRET is away".to_owned()),
+            Check::Panics => panic!("SECRET"),
+        }
     }
 }
 
@@ -114,6 +128,7 @@ impl Host {
             clock: Arc::clone(&clock),
             ids: Arc::clone(&ids),
         };
+        let check = Arc::new(Checked(Mutex::new(Check::Ready)));
         let ports = AppPorts {
             resolver: Resolver::new(Arc::clone(&directory), None),
             directory,
@@ -121,12 +136,17 @@ impl Host {
             sessions: SessionService::new(store, index, turns, Arc::clone(&clock), Duration::from_secs(1)),
             clock,
             ids,
-            readiness: Arc::new(Ready),
+            readiness: Arc::clone(&check) as _,
         };
         let runtime = tokio::runtime::Handle::current();
         let background = TestBackground::new(move |work| drop(runtime.spawn(work)));
         let router = router(App::new(ports, HttpSettings::default()));
-        Self { router, background: Arc::new(background), model }
+        Self { router, background: Arc::new(background), model, check }
+    }
+
+    /// What the host's own check says from now on.
+    pub(crate) fn set_check(&self, check: Check) {
+        *self.check.0.lock().unwrap() = check;
     }
 
     /// What the model does at its next call.
