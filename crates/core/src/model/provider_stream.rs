@@ -110,7 +110,11 @@ impl State {
             self.done = true;
             return Ok(());
         }
-        let payload: Payload = serde_json::from_slice(data).map_err(|error| malformed(&error))?;
+        // Checked once and whole, which is faster than text by text.
+        let Ok(text) = std::str::from_utf8(data) else {
+            return Err(ModelError::Malformed { message: "the stream is not UTF-8".to_owned() });
+        };
+        let payload: Payload = serde_json::from_str(text).map_err(|error| malformed(&error))?;
         self.payload(payload, deltas)
     }
 
