@@ -47,3 +47,15 @@ demo:
 # Fetch the on-device model
 pull:
     cargo run --release -p enigma -- models pull
+
+# Build the Worker, and print its size
+worker-build:
+    scripts/worker-build.sh
+
+# Run the Worker in workerd on this machine; `just worker-dev --help` lists what can be set
+worker-dev *OPTIONS:
+    scripts/worker-dev.sh {{ OPTIONS }}
+
+# Check what wrangler would deploy, for every environment; needs no account
+worker-dry-run:
+    scripts/worker-dry-run.sh

@@ -7,9 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/cargo-tool.sh cargo-deny 0.20.2
 databases=${CARGO_HOME:-$HOME/.cargo}/advisory-dbs
 
-# The ban on `worker` names the crates that may use it, whether or not they are in this workspace yet. The inclusion graphs
-# of doubled crates would fill the screen; `cargo tree --invert CRATE` shows one.
-cargo deny --locked check --hide-inclusion-graph --allow unused-wrapper bans licenses sources
+# The inclusion graphs of doubled crates would fill the screen; `cargo tree --invert CRATE` shows one.
+cargo deny --locked check --hide-inclusion-graph bans licenses sources
 
 # The check above has fetched the crates, so that only the database needs the network here, and never asks who we are.
 GIT_TERMINAL_PROMPT=0 timeout 180 cargo deny fetch db || echo "deny: the advisory database could not be fetched"

@@ -34,18 +34,23 @@ pub struct Api {
     headers: HeaderMap,
 }
 
-fn http() -> reqwest::Client {
+fn http(longest: Duration) -> reqwest::Client {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     // Nothing here speaks TLS, but reqwest wants to be able to.
     let tls = tls.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
-    reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().timeout(LONGEST).build().unwrap()
+    reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().timeout(longest).build().unwrap()
 }
 
 impl Api {
     /// A client of the host at `base`.
     pub fn new(base: &str) -> Self {
-        Self { base: base.to_owned(), http: http(), headers: HeaderMap::new() }
+        Self::patient(base, LONGEST)
+    }
+
+    /// A client that waits up to `longest` for an answer.
+    pub fn patient(base: &str, longest: Duration) -> Self {
+        Self { base: base.to_owned(), http: http(longest), headers: HeaderMap::new() }
     }
 
     /// The same, with one more header; it replaces one of the same name.
@@ -218,12 +223,21 @@ impl Reply {
     ///
     /// # Errors
     /// When it does.
-    pub async fn try_whole(mut self) -> Result<Answer, reqwest::Error> {
+    pub async fn try_whole(self) -> Result<Answer, reqwest::Error> {
+        let (status, headers) = (self.status, self.headers.clone());
+        Ok(Answer { status, headers, text: String::from_utf8(self.bytes().await?).unwrap() })
+    }
+
+    /// Reads the rest, whatever it is.
+    ///
+    /// # Errors
+    /// When the connection breaks off.
+    pub async fn bytes(mut self) -> Result<Vec<u8>, reqwest::Error> {
         let mut bytes = Vec::new();
         while let Some(part) = self.body.next().await {
             bytes.extend_from_slice(&part?);
         }
-        Ok(Answer { status: self.status, headers: self.headers, text: String::from_utf8(bytes).unwrap() })
+        Ok(bytes)
     }
 
     /// The next event or comment; `None` when the stream has ended as it should.

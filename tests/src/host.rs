@@ -1,5 +1,7 @@
 //! A host under test.
 
+use std::time::Duration;
+
 use crate::client::Api;
 use crate::tenant::key_of;
 use crate::upstream::Upstream;
@@ -38,12 +40,37 @@ pub mod settings {
     pub const MODELS: [&str; 3] = ["@cf/meta/llama-3.1-8b-instruct", "scripted", "scripted-large"];
 }
 
+/// What hosts cannot do alike, as `docs/architecture/hosts.md` says; cases allow nothing else.
+#[derive(Debug, Clone, Copy)]
+pub struct Platform {
+    /// How soon the host notices that the client of a stream has gone while the model is silent.
+    pub notices_gone_within: Duration,
+    /// Whether it notices a client that goes before the answer begins.
+    pub notices_gone_early: bool,
+    /// Whether it sees that a header was there twice, or is handed both values as one.
+    pub sees_repeated_headers: bool,
+}
+
+impl Platform {
+    /// The native server.
+    pub const NATIVE: Self =
+        Self { notices_gone_within: Duration::from_secs(1), notices_gone_early: true, sees_repeated_headers: true };
+    /// The Worker, which notices a client that has gone when it next writes to it.
+    pub const WORKER: Self = Self {
+        notices_gone_within: settings::KEEP_ALIVE.saturating_add(Duration::from_secs(1)),
+        notices_gone_early: false,
+        sees_repeated_headers: false,
+    };
+}
+
 /// A host, and the models behind it.
 pub struct Host {
     /// Where it listens, such as `http://127.0.0.1:4711`.
     pub base_url: String,
     /// The models.
     pub upstream: Upstream,
+    /// What it is.
+    pub platform: Platform,
 }
 
 impl Host {

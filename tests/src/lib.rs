@@ -1,11 +1,12 @@
 //! Black-box cases for every host of crispy-enigma.
 //!
 //! [`mod@cases`] holds what every host must do; a case is given a [`Host`] and knows nothing else of it. [`server`] starts the
-//! native host, [`upstream`] stands in for the models behind it, and [`client`] asks it.
+//! native host and [`worker`] the Worker, [`upstream`] stands in for the models behind it, and [`client`] asks it.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "all of this is test code: a panic is how it reports")]
 
 pub mod cases;
+pub mod child;
 pub mod client;
 pub mod host;
 pub mod python;
@@ -14,9 +15,11 @@ pub mod server;
 pub mod sse;
 pub mod tenant;
 pub mod upstream;
+pub mod worker;
 
 pub use client::{Answer, Api};
-pub use host::Host;
+pub use host::{Host, Platform};
 pub use server::{Server, ServerConfig};
 pub use tenant::Tenant;
 pub use upstream::Upstream;
+pub use worker::{Worker, WorkerConfig};

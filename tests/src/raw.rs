@@ -59,6 +59,9 @@ pub fn status(answer: &str) -> u16 {
 fn is_whole(read: &[u8]) -> bool {
     let text = String::from_utf8_lossy(read).to_ascii_lowercase();
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    if head.contains("\r\ntransfer-encoding: chunked") {
+        return body.ends_with("0\r\n\r\n");
+    }
     let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
     length.is_some_and(|length| body.len() >= length.trim().parse().unwrap_or(0))
 }

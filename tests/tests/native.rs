@@ -5,14 +5,14 @@
 
 use std::sync::{Arc, OnceLock};
 
-use enigma_conformance::{Host, Server, ServerConfig, Upstream, cases};
+use enigma_conformance::{Host, Platform, Server, ServerConfig, Upstream, cases};
 
 fn start(configure: impl FnOnce(ServerConfig) -> ServerConfig) -> (Server, Host) {
     let upstream = Upstream::start();
     let config = configure(ServerConfig::new().upstream(&upstream.base_url()));
     let server = cases::tenants().iter().fold(config, ServerConfig::tenant).start();
     let base_url = server.base_url.clone();
-    (server, Host { base_url, upstream })
+    (server, Host { base_url, upstream, platform: Platform::NATIVE })
 }
 
 macro_rules! run {

@@ -7,10 +7,12 @@ use async_trait::async_trait;
 use axum::Router;
 use enigma_core::ProviderId;
 use enigma_core::admission::Admission;
+use enigma_core::books::ComposedBooks;
 use enigma_core::chat::{ChatPorts, ChatService, SessionService};
 use enigma_core::model::{ModelGateway, ModelRoute, StaticCatalog};
-use enigma_core::ports::{Clock, IdSource, TenantDirectory};
+use enigma_core::ports::{Clock, IdSource, TenantDirectory, TurnQueue};
 use enigma_core::tenant::Resolver;
+use enigma_core::turns::QueuedTurns;
 use enigma_http::{App, AppPorts, HttpSettings, Readiness};
 use enigma_memory::{MemoryRateLimiter, MemoryStreamSlots, MemoryTenantDirectory, MemoryTurnQueue};
 use enigma_ondevice::OnDeviceModel;
@@ -61,14 +63,16 @@ pub(crate) fn router(
 ) -> Router {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let ids: Arc<dyn IdSource> = Arc::new(OsIds);
-    let turns = Arc::new(MemoryTurnQueue::default());
+    let queue: Arc<dyn TurnQueue> = Arc::new(MemoryTurnQueue::default());
     let directory: Arc<dyn TenantDirectory> = tenants;
-    let admission = Admission::new(
+    let books = ComposedBooks::new(
         Arc::new(MemoryRateLimiter::default()),
         Arc::new(MemoryStreamSlots::default()),
         Arc::clone(&stores.ledger),
-        config.chat.request_timeout + config.chat.send_timeout + RESERVATION_MARGIN,
+        Arc::clone(&stores.telemetry),
     );
+    let turns = QueuedTurns::new(Arc::clone(&queue), Arc::clone(&stores.sessions), Arc::clone(&stores.index));
+    let lifetime = config.chat.request_timeout + config.chat.send_timeout + RESERVATION_MARGIN;
     let models = &config.models;
     let gateway = ModelGateway::new(
         Arc::new(catalog),
@@ -79,13 +83,10 @@ pub(crate) fn router(
         models.timeouts,
     );
     let chat = ChatPorts {
-        admission,
+        admission: Admission::new(Arc::new(books), lifetime),
         models: gateway,
-        store: Arc::clone(&stores.sessions),
-        index: Arc::clone(&stores.index),
-        turns: Arc::clone(&turns) as _,
+        turns: Arc::new(turns),
         idempotency: Arc::clone(&stores.idempotency),
-        telemetry: Arc::clone(&stores.telemetry),
         clock: Arc::clone(&clock),
         ids: Arc::clone(&ids),
     };
@@ -96,7 +97,7 @@ pub(crate) fn router(
         sessions: SessionService::new(
             Arc::clone(&stores.sessions),
             Arc::clone(&stores.index),
-            turns,
+            queue,
             Arc::clone(&clock),
             DELETION_PATIENCE,
         ),

@@ -1,5 +1,6 @@
 //! Names, times and messages that the cases share.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use enigma_core::model::Role;
@@ -18,9 +19,21 @@ pub fn after(millis: u64) -> Timestamp {
     NOON.saturating_add(Duration::from_millis(millis))
 }
 
+thread_local! {
+    static REALM: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Puts the tenants of the cases that this thread runs from now on into a realm of their own: their ids begin with `name` and a
+/// hyphen. For adapters whose backend outlives a case and cannot be emptied. Without a name there is no realm.
+pub fn enter_realm(name: &str) {
+    let prefix = if name.is_empty() { String::new() } else { format!("{name}-") };
+    REALM.set(prefix);
+}
+
 /// A tenant.
 pub fn tenant(name: &str) -> TenantId {
-    TenantId::new(name).expect("cases use valid tenant ids")
+    let id = REALM.with_borrow(|prefix| format!("{prefix}{name}"));
+    TenantId::new(&id).expect("cases use valid tenant ids")
 }
 
 /// The tenant that most cases are about.

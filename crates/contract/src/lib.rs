@@ -37,8 +37,10 @@
 pub mod fixture;
 pub mod idempotency_store;
 pub mod rate_limiter;
+pub mod request_books;
 pub mod session_index;
 pub mod session_store;
+pub mod session_turns;
 pub mod strategies;
 pub mod stream_slots;
 pub mod telemetry;

@@ -1,4 +1,5 @@
-//! The way in for everything that spends tokens: rate limit, concurrency, budget, in this order, whatever the route.
+//! The way in for everything that spends tokens, and out again: rate limit, concurrency, budget, in this order, whatever the
+//! route.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +8,12 @@ use thiserror::Error;
 
 use crate::id::RequestId;
 use crate::ledger::{BudgetExceeded, Settlement};
-use crate::limit::{Decision, LimitCheck, RateStatus, StreamsFull, Subject};
+use crate::limit::{LimitCheck, RateStatus, StreamsFull, Subject};
 use crate::port_error::PortError;
-use crate::ports::{RateLimiter, StreamSlots, TokenLedger};
+use crate::ports::{Closing, Entered, Entrance, RequestBooks, Spending};
 use crate::tenant::{Caller, TenantContext};
 use crate::time::Timestamp;
+use crate::usage::UsageRecord;
 
 /// Why a request may not spend.
 #[derive(Debug, Error)]
@@ -35,9 +37,9 @@ pub enum AdmissionError {
     Port(#[from] PortError),
 }
 
-/// A request that has its slots. Ends by [`Admission::leave`].
+/// A request that has its slots. Ends by [`Admission::close`].
 #[derive(Debug)]
-#[must_use = "an entry holds a slot until it leaves"]
+#[must_use = "an entry holds a slot until it is closed"]
 pub struct Entry {
     request: RequestId,
     rate: RateStatus,
@@ -51,38 +53,42 @@ impl Entry {
 }
 
 /// The right to call a model: the limiter has given a slot and the ledger has set tokens aside. Nothing else makes one, and a
-/// model can't be called without. Ends by [`Admission::settle`] or [`Admission::release`]; one that is lost expires.
+/// model can't be called without. Ends by [`Admission::close`], as what was [`Spent`]; one that is lost expires.
 #[derive(Debug)]
-#[must_use = "a permit holds tokens until it is settled or released"]
+#[must_use = "a permit holds tokens until it is closed"]
 pub struct Permit {
     request: RequestId,
     tokens: u64,
 }
 
-/// The limiter, the slots and the ledger, in their order.
+/// What has become of the tokens that a request set aside.
+#[derive(Debug)]
+pub enum Spent {
+    /// It set none aside.
+    Nothing,
+    /// It used nothing of them, and pays nothing.
+    Unused(Permit),
+    /// It used so many tokens, and pays for them.
+    Used(Permit, u64),
+}
+
+/// The books, asked in their order.
 #[derive(Clone)]
 pub struct Admission {
-    limiter: Arc<dyn RateLimiter>,
-    slots: Arc<dyn StreamSlots>,
-    ledger: Arc<dyn TokenLedger>,
+    books: Arc<dyn RequestBooks>,
     lifetime: Duration,
 }
 
 impl Admission {
     /// An admission whose slots and reservations are taken for dead after `lifetime`; it must be longer than any request.
-    pub fn new(
-        limiter: Arc<dyn RateLimiter>,
-        slots: Arc<dyn StreamSlots>,
-        ledger: Arc<dyn TokenLedger>,
-        lifetime: Duration,
-    ) -> Self {
-        Self { limiter, slots, ledger, lifetime }
+    pub fn new(books: Arc<dyn RequestBooks>, lifetime: Duration) -> Self {
+        Self { books, lifetime }
     }
 
     /// How full the caller's windows are; takes nothing.
     ///
     /// # Errors
-    /// [`PortError`] of the limiter.
+    /// [`PortError`] of the books.
     pub async fn peek(
         &self,
         context: &TenantContext,
@@ -90,7 +96,7 @@ impl Admission {
         now: Timestamp,
     ) -> Result<RateStatus, PortError> {
         let all = Subject::whole_tenant();
-        self.limiter.peek(context.id(), &checks(context, caller, &all), now).await
+        self.books.peek(context.id(), &checks(context, caller, &all), now).await
     }
 
     /// Takes a slot of the user's and of the tenant's windows, and one of the tenant's streams.
@@ -105,15 +111,16 @@ impl Admission {
         now: Timestamp,
     ) -> Result<Entry, AdmissionError> {
         let all = Subject::whole_tenant();
-        let rate = match self.limiter.acquire(context.id(), &checks(context, caller, &all), now).await? {
-            Decision::Granted { status, .. } => status,
-            Decision::Denied { status } => return Err(AdmissionError::RateLimited(status)),
+        let entrance = Entrance {
+            request,
+            checks: &checks(context, caller, &all),
+            max_streams: context.tenant().concurrency().max_streams,
+            expires_at: now.saturating_add(self.lifetime),
         };
-        let limit = context.tenant().concurrency().max_streams;
-        let until = now.saturating_add(self.lifetime);
-        match self.slots.enter(context.id(), request, limit, until, now).await? {
-            Ok(()) => Ok(Entry { request, rate }),
-            Err(full) => Err(AdmissionError::TooManyStreams { full, rate }),
+        match self.books.enter(context.id(), &entrance, now).await? {
+            Entered::In(rate) => Ok(Entry { request, rate }),
+            Entered::RateLimited(rate) => Err(AdmissionError::RateLimited(rate)),
+            Entered::StreamsFull { full, rate } => Err(AdmissionError::TooManyStreams { full, rate }),
         }
     }
 
@@ -129,40 +136,33 @@ impl Admission {
         now: Timestamp,
     ) -> Result<Permit, AdmissionError> {
         let budget = context.tenant().budget();
-        self.ledger.reserve(context.id(), entry.request, tokens, budget, self.lifetime, now).await??;
+        self.books.reserve(context.id(), entry.request, tokens, budget, self.lifetime, now).await??;
         Ok(Permit { request: entry.request, tokens })
     }
 
-    /// Charges what was used.
+    /// Ends a request: charges it what it has spent, keeps its `record` together with that, and frees its stream.
     ///
     /// # Errors
-    /// [`PortError`] of the ledger; the reservation is charged in full when it expires.
-    pub async fn settle(
+    /// The first [`PortError`] of the books; what could be done is done all the same. A reservation that was not ended is
+    /// charged in full when it expires, and a stream that was not freed is when its lease ends.
+    pub async fn close(
         &self,
         context: &TenantContext,
-        permit: Permit,
-        used: u64,
+        entry: Entry,
+        spent: Spent,
+        record: Option<&UsageRecord>,
         now: Timestamp,
     ) -> Result<Settlement, PortError> {
-        let settled = self.ledger.settle(context.id(), &permit.request, used, context.tenant().budget(), now).await?;
-        // A reservation that expired was charged in full already.
-        Ok(settled.unwrap_or(Settlement { charged: permit.tokens, overrun: used.saturating_sub(permit.tokens) }))
-    }
-
-    /// Ends a permit of which nothing was used.
-    ///
-    /// # Errors
-    /// [`PortError`] of the ledger; the reservation is charged in full when it expires.
-    pub async fn release(&self, context: &TenantContext, permit: Permit) -> Result<(), PortError> {
-        self.ledger.release(context.id(), &permit.request).await.map(drop)
-    }
-
-    /// Frees the request's stream.
-    ///
-    /// # Errors
-    /// [`PortError`] of the slots; the stream is freed when its lease ends.
-    pub async fn leave(&self, context: &TenantContext, entry: Entry) -> Result<(), PortError> {
-        self.slots.leave(context.id(), &entry.request).await
+        let (of, spending) = match spent {
+            Spent::Nothing => (entry.request, Spending::None),
+            Spent::Unused(permit) => (permit.request, Spending::Released),
+            Spent::Used(Permit { request, tokens: reserved }, tokens) => {
+                (request, Spending::Used { tokens, reserved, budget: context.tenant().budget() })
+            }
+        };
+        debug_assert_eq!(of, entry.request, "a request is closed with its own permit");
+        let closing = Closing { request: entry.request, spending, record };
+        self.books.close(context.id(), closing, now).await
     }
 }
 

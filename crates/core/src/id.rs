@@ -16,6 +16,10 @@ pub struct InvalidId {
 }
 
 impl InvalidId {
+    pub(crate) const fn new(rule: &'static str) -> Self {
+        Self { rule }
+    }
+
     /// What a valid name looks like, as the end of the sentence "must be …".
     pub fn rule(&self) -> &'static str {
         self.rule

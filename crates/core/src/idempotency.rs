@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::id::RequestId;
+use crate::id::{InvalidId, RequestId};
 use crate::limit::Subject;
 use crate::time::Timestamp;
 
@@ -12,7 +12,8 @@ pub const REPLAY_FOR: std::time::Duration = std::time::Duration::from_secs(24 * 
 
 /// The name of a request that may be repeated: a hash over the caller, the route and the client's key, so that two users of a
 /// tenant who choose the same key never see each other's answers.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct IdempotencyKey(String);
 
 /// A hash of what was asked, to tell a repeat from another request under the same key.
@@ -31,6 +32,22 @@ impl IdempotencyKey {
     /// 64 hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// From what [`IdempotencyKey::as_str`] gave.
+impl TryFrom<String> for IdempotencyKey {
+    type Error = InvalidId;
+
+    fn try_from(digits: String) -> Result<Self, InvalidId> {
+        let is_digest = digits.len() == 64 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if is_digest { Ok(Self(digits)) } else { Err(InvalidId::new("64 of 0-9 and a-f")) }
+    }
+}
+
+impl From<IdempotencyKey> for String {
+    fn from(key: IdempotencyKey) -> Self {
+        key.0
     }
 }
 
@@ -76,7 +93,8 @@ pub struct IdempotencyEntry {
 }
 
 /// What becomes of a request with a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Begin {
     /// It is the first: it holds the key and goes on.
     First,
@@ -113,6 +131,18 @@ mod tests {
         assert_ne!(key(&alice, "/cha", "tk"), key(&alice, "/chat", "k"));
         for bad in ["", "tab\t", "ü", &"x".repeat(256)] {
             assert_eq!(key(&alice, "/chat", bad), None);
+        }
+    }
+
+    #[test]
+    fn a_key_travels_as_its_digits_and_nothing_else_is_one() {
+        let key = IdempotencyKey::new(&Subject::new("user", "alice"), "/chat", "k").unwrap();
+        let text = serde_json::to_string(&key).unwrap();
+        assert_eq!(text, format!("\"{}\"", key.as_str()));
+        assert_eq!(serde_json::from_str::<IdempotencyKey>(&text).unwrap(), key);
+        let digits = key.as_str();
+        for bad in [String::new(), digits[1..].to_owned(), format!("{digits}0"), "A".repeat(64), "ä".repeat(32)] {
+            assert!(IdempotencyKey::try_from(bad).is_err());
         }
     }
 

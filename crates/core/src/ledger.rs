@@ -76,6 +76,11 @@ pub struct Settlement {
     pub overrun: u64,
 }
 
+impl Settlement {
+    /// Nothing was charged.
+    pub const NOTHING: Self = Self { charged: 0, overrun: 0 };
+}
+
 /// A change of the holds, for adapters that keep them in rows of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HoldChange {

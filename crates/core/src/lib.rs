@@ -9,6 +9,7 @@
 #![doc = include_str!("../docs/embedding.md")]
 
 pub mod admission;
+pub mod books;
 pub mod chat;
 mod id;
 pub mod idempotency;
@@ -20,6 +21,7 @@ pub mod ports;
 pub mod session;
 pub mod tenant;
 mod time;
+pub mod turns;
 pub mod usage;
 
 pub use id::{InvalidId, KeyId, MessageId, ModelId, ProviderId, RequestId, SessionId, TenantId, TraceId, UserId};

@@ -1,8 +1,10 @@
 //! Limits on how often and how much at once.
 
+mod apart;
 mod lease;
 mod window;
 
+pub use apart::{Opinion, Question, Step};
 pub use lease::{LeaseSet, StreamsFull};
 pub use window::{
     Decision, LimitCheck, RateStatus, SlidingWindow, Subject, Window, WindowPolicy, acquire_all, peek_all,

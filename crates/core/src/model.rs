@@ -1,5 +1,6 @@
 //! Language models: what is asked of them, what they answer, and how an answer fails.
 
+mod answer_stream;
 mod breaker;
 mod call;
 mod catalog;
@@ -9,8 +10,10 @@ mod gateway;
 mod plan;
 mod provider_stream;
 mod retry;
+mod retry_after;
 mod sse;
 
+pub use answer_stream::{AnswerStream, WHOLE_ANSWER_LIMIT, read_failure, read_whole_answer};
 pub use breaker::{Admitted, Breaker, BreakerPolicy, BreakerState, Breakers, Outcome};
 pub use call::{
     CallMetadata, ChatMessage, ModelCall, ResponseFormat, Role, Sampling, ToolCall, ToolChoice, ToolDefinition,
@@ -22,4 +25,5 @@ pub use gateway::{GatewayError, ModelGateway, ModelTimeouts, OpenedReply};
 pub use plan::{ModelNotAllowed, ModelOverrides, ModelPlan, select_models};
 pub use provider_stream::{ProviderStream, error_name, is_about_length, parse_whole_answer};
 pub use retry::RetryPolicy;
+pub use retry_after::retry_after;
 pub use sse::{EventTooLong, SseDecoder};

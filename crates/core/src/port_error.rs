@@ -54,3 +54,12 @@ impl PortError {
         }
     }
 }
+
+/// Goes on without what failed, and says so to operators.
+pub(crate) fn degrade<T>(result: Result<T, PortError>) -> Option<T> {
+    let told = |error: &PortError| {
+        let port = error.port();
+        tracing::error!(port, error = error as &dyn StdError, "bookkeeping failed");
+    };
+    result.inspect_err(told).ok()
+}

@@ -1,14 +1,24 @@
 //! What the core needs of the world. Adapters keep these promises; the crate `enigma-contract` tests them.
 //!
 //! Every port that reaches data takes the tenant first, and never gives one tenant what is another's.
+//!
+//! [`RequestBooks`] and [`SessionTurns`] are facades: each does in one call what several of the other ports do in several, for
+//! hosts on which every call is dear. [`ComposedBooks`](crate::books::ComposedBooks) and
+//! [`QueuedTurns`](crate::turns::QueuedTurns) make them of those ports.
+
+mod books;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use self::books::{Closing, Entered, Entrance, RequestBooks, Spending};
+pub use self::turns::{HeldTurn, OpenTurn, SessionTurns};
 use crate::id::{RequestId, SessionId, TenantId, UserId};
 use crate::idempotency::{Begin, Fingerprint, IdempotencyKey};
 use crate::ledger::{Account, BudgetExceeded, Settlement};
@@ -151,7 +161,7 @@ pub trait StreamSlots: Send + Sync {
 }
 
 /// A tenant's books at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LedgerBalance {
     /// The books of the day.
     pub day: Account,

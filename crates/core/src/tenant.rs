@@ -3,6 +3,7 @@
 mod access;
 mod config;
 mod directory;
+mod judge;
 mod key;
 mod resolve;
 mod user;
@@ -10,6 +11,7 @@ mod user;
 pub use access::{Principal, TenantContext};
 pub use config::{AuthMode, Concurrency, Cors, Tenant, TenantConfigError, TokenBudget};
 pub use directory::{TenantConflict, TenantIndex, normalise_host};
+pub use judge::{DeploymentRules, Serves, TenantProblem, index_all, is_production, judge, oddities};
 pub use key::{ApiKey, InvalidKeyHash, KeyHash, Scope, ScopeSet};
 pub use resolve::{AccessError, Presented, RequestIdentity, Resolver, ScopeRequired, TenantClaim};
 pub use user::{Caller, ClientAddress, UserHints};

@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use enigma_core::ports::IdSource;
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tracing::{Instrument, field};
@@ -78,14 +79,33 @@ pub(crate) async fn edge(State(app): State<App>, request: Request, next: Next) -
         }
     }
     let headers = response.headers_mut();
-    headers.insert(TRACE, HeaderValue::from_str(info.trace.as_str()).expect("a trace id is visible ASCII"));
-    headers.insert(REQUEST, HeaderValue::from_str(&info.request.to_string()).expect("a UUID is visible ASCII"));
+    identify(headers, &info);
     secure(headers);
     if let (Some(origin), Some(tenant)) = (&origin, info.tenant.get()) {
         cors::write(headers, tenant.cors(), origin);
     }
     log(response.status(), now.since(started), error.as_ref());
     response
+}
+
+/// What a host answers `request` that it cannot hand to the router: the error `code`, in the shape and with the headers of every
+/// other error.
+pub fn refuse<B>(request: &http::Request<B>, code: ErrorCode, ids: &dyn IdSource) -> Response {
+    let info = RequestInfo::new(request.headers(), request.uri().path(), ids);
+    let error = ApiError::new(code);
+    let mut response = error_response(&info, &error);
+    let headers = response.headers_mut();
+    if error.retry.is_some() {
+        headers.insert(header::RETRY_AFTER, 1.into());
+    }
+    identify(headers, &info);
+    secure(headers);
+    response
+}
+
+fn identify(headers: &mut HeaderMap, info: &RequestInfo) {
+    headers.insert(TRACE, HeaderValue::from_str(info.trace.as_str()).expect("a trace id is visible ASCII"));
+    headers.insert(REQUEST, HeaderValue::from_str(&info.request.to_string()).expect("a UUID is visible ASCII"));
 }
 
 /// Nothing that this service returns is a page: it is never framed, sniffed, cached or run.

@@ -28,5 +28,6 @@ mod routes;
 mod validation;
 
 pub use app::{App, AppPorts, HttpSettings, Readiness};
+pub use edge::refuse;
 pub use error::ErrorCode;
 pub use router::{ROUTES, router};

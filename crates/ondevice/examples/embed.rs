@@ -18,12 +18,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use enigma_core::admission::Admission;
+use enigma_core::books::ComposedBooks;
 use enigma_core::chat::{ChatCommand, ChatEvent, ChatPorts, ChatService, ChatSettings};
 use enigma_core::model::{
     BreakerPolicy, ChatMessage, ModelGateway, ModelRoute, ModelTimeouts, RetryPolicy, Role, StaticCatalog,
 };
 use enigma_core::ports::{Background, Clock, IdSource};
 use enigma_core::tenant::{ClientAddress, RequestIdentity, Resolver, Tenant, TenantIndex, UserHints};
+use enigma_core::turns::QueuedTurns;
 use enigma_core::{RequestId, SessionId, Timestamp, TraceId};
 use enigma_memory::{
     MemoryIdempotencyStore, MemoryRateLimiter, MemorySessionIndex, MemorySessionStore, MemoryStreamSlots,
@@ -130,20 +132,22 @@ fn service(
         ModelTimeouts::default(),
     );
     let settings = ChatSettings { default_max_tokens: 200, ..ChatSettings::default() };
-    let admission = Admission::new(
+    let books = ComposedBooks::new(
         Arc::new(MemoryRateLimiter::default()),
         Arc::new(MemoryStreamSlots::default()),
         Arc::new(MemoryTokenLedger::default()),
-        settings.request_timeout * 2,
+        Arc::new(MemoryTelemetry::default()),
+    );
+    let turns = QueuedTurns::new(
+        Arc::new(MemoryTurnQueue::default()),
+        Arc::new(MemorySessionStore::default()),
+        Arc::new(MemorySessionIndex::default()),
     );
     let ports = ChatPorts {
-        admission,
+        admission: Admission::new(Arc::new(books), settings.request_timeout * 2),
         models,
-        store: Arc::new(MemorySessionStore::default()),
-        index: Arc::new(MemorySessionIndex::default()),
-        turns: Arc::new(MemoryTurnQueue::default()),
+        turns: Arc::new(turns),
         idempotency: Arc::new(MemoryIdempotencyStore::default()),
-        telemetry: Arc::new(MemoryTelemetry::default()),
         clock: Arc::clone(clock),
         ids: Arc::clone(ids),
     };

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use enigma_core::TenantId;
-use enigma_core::model::{ChatModel, DeltaStream, ModelCall, ModelError, Phase};
+use enigma_core::model::{ChatModel, DeltaStream, ModelCall, ModelError, Phase, read_failure};
 use futures_util::StreamExt;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
-use crate::answer::{AnswerStream, read_failure, read_whole};
+use crate::answer::{read_events, read_whole};
 use crate::protocol::Endpoint;
 use crate::transport::{Transport, TransportError};
 
@@ -45,7 +45,7 @@ impl ChatModel for OpenAiModel {
         }
         let scrubber = self.endpoint.scrubber();
         match Form::of(&head.headers, self.endpoint.streams()) {
-            Form::Events => Ok(AnswerStream::new(body, scrubber.clone()).boxed()),
+            Form::Events => Ok(read_events(body, scrubber.clone())),
             Form::Whole => {
                 let deltas = read_whole(body).await.map_err(|error| scrubber.error(error))?;
                 Ok(futures_util::stream::iter(deltas.into_iter().map(Ok)).boxed())

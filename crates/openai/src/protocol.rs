@@ -5,6 +5,5 @@ mod body;
 mod endpoint;
 mod failure;
 mod headers;
-mod retry_after;
 
 pub use endpoint::{AnswerForm, Dialect, Endpoint, EndpointOptions, InvalidEndpoint, TokenLimitField};

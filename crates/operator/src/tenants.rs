@@ -1,9 +1,10 @@
 //! Tenants from files: `DIRECTORY/NAME/tenant.config.json`.
 //!
 //! Everything that is wrong is told at once, each with file, field and reason, so that nobody has to start a server once per
-//! mistake. What a tenant's own fields may hold is the core's to say; here is what only many tenants, or a deployment, can
-//! get wrong.
+//! mistake. What a tenant's own fields may hold, and what only many tenants, or a deployment, can get wrong, is the core's to
+//! say; here it is told of files.
 
+mod bundle;
 mod judge;
 mod problem;
 
@@ -12,9 +13,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use enigma_core::ModelId;
+pub use enigma_core::tenant::{DeploymentRules as Rules, Serves, is_production};
 use enigma_core::tenant::{Tenant, TenantIndex};
 
+pub use self::bundle::{TenantBundle, bundle};
 pub use self::problem::{Problem, Problems};
 
 /// The name of a tenant's file in its directory.
@@ -22,23 +24,6 @@ pub const FILE_NAME: &str = "tenant.config.json";
 
 /// No tenant's file is as long as this; a longer one is something else.
 const MAX_FILE_BYTES: u64 = 4 << 20;
-
-/// Whether somebody serves a model to a tenant.
-pub type Serves<'a> = &'a dyn Fn(&Tenant, &ModelId) -> bool;
-
-/// Whether an environment of this name is production.
-pub fn is_production(environment: &str) -> bool {
-    ["production", "prod", "prd"].iter().any(|name| name.eq_ignore_ascii_case(environment))
-}
-
-/// What a deployment demands of its tenants.
-#[derive(Clone, Copy)]
-pub struct Rules<'a> {
-    /// Whether it is production, where nobody gets in without credentials unless the tenant's file says so twice.
-    pub production: bool,
-    /// Which models are served; `None` where that is not known, and not asked.
-    pub serves: Option<Serves<'a>>,
-}
 
 /// A tenant, and the file that it comes from.
 #[derive(Debug, Clone)]
@@ -49,6 +34,8 @@ pub struct TenantFile {
     pub directory: String,
     /// What it holds.
     pub tenant: Tenant,
+    /// The same, as it stands there.
+    pub text: String,
 }
 
 /// All tenants of a directory.
@@ -74,14 +61,18 @@ impl LoadedTenants {
 /// # Errors
 /// [`Problems`]: everything that is wrong.
 pub fn load(directory: &Path, rules: Rules<'_>) -> Result<LoadedTenants, Problems> {
+    judged(directory, rules).map(|(_, loaded)| loaded)
+}
+
+fn judged(directory: &Path, rules: Rules<'_>) -> Result<(Vec<TenantFile>, LoadedTenants), Problems> {
     let (files, mut problems) = read(directory);
     for file in &files {
         problems.extend(judge::tenant(file, rules));
     }
     let warnings = files.iter().flat_map(judge::oddities).collect();
-    let (index, conflicts) = judge::index(files);
+    let (index, conflicts) = judge::index(&files);
     problems.extend(conflicts);
-    if problems.is_empty() { Ok(LoadedTenants { index, warnings }) } else { Err(Problems(problems)) }
+    if problems.is_empty() { Ok((files, LoadedTenants { index, warnings })) } else { Err(Problems(problems)) }
 }
 
 /// Every tenant's file that can be read, in the order of the directories' names, and what is wrong with the others.
@@ -97,9 +88,9 @@ fn read(directory: &Path) -> (Vec<TenantFile>, Vec<Problem>) {
     let mut problems = Vec::new();
     for name in names {
         let path = directory.join(&name).join(FILE_NAME);
-        match contents(&path).map(|text| Tenant::from_json(&text)) {
-            Ok(Ok(tenant)) => files.push(TenantFile { path, directory: name, tenant }),
-            Ok(Err(error)) => problems.push(Problem::new(&path, error.field, error.reason)),
+        match contents(&path).map(|text| (Tenant::from_json(&text), text)) {
+            Ok((Ok(tenant), text)) => files.push(TenantFile { path, directory: name, tenant, text }),
+            Ok((Err(error), _)) => problems.push(Problem::new(&path, error.field, error.reason)),
             Err(error) => problems.push(Problem::new(&path, ".", format!("cannot be read: {error}"))),
         }
     }

@@ -263,7 +263,7 @@ pub async fn a_refusal_ends_the_connection_by_its_word_only(host: &Host) {
     }
 }
 
-/// A proxy in front could believe the other one of two copies.
+/// A proxy in front could believe the other one of two copies. A host that is handed both as one value knows nobody by that.
 pub async fn who_asks_is_said_once_only(host: &Host) {
     let key = key_of("bad-twice");
     let other = key_of("bad-path");
@@ -278,8 +278,12 @@ pub async fn who_asks_is_said_once_only(host: &Host) {
         headers.extend([(name, first), (name, second)]);
         let request = raw::head(&host.base_url, "GET", "/health", &headers);
         let (status, answer) = raw::exchange(&host.base_url, request.as_bytes()).await;
-        assert_eq!(status, 400, "{name}: {answer}");
-        assert!(answer.contains("\"invalid_request\"") && answer.contains(name), "{name}: {answer}");
+        if host.platform.sees_repeated_headers {
+            assert_eq!(status, 400, "{name}: {answer}");
+            assert!(answer.contains("\"invalid_request\"") && answer.contains(name), "{name}: {answer}");
+        } else if let "x-tenant-id" | "x-api-key" = name {
+            assert!((400..500).contains(&status), "{name}: {answer}");
+        }
     }
 }
 

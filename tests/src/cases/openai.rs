@@ -173,7 +173,13 @@ pub async fn tools_pass_through_both_ways(host: &Host) {
     ]);
     api.complete("", &json!({ "messages": conversation, "tools": tools })).await.object();
     let seen = host.upstream.call(&tag).await;
-    assert_eq!(seen.body["messages"], conversation);
+    let mut messages = seen.body["messages"].clone();
+    // An empty text where Workers AI is asked, whose schemas refuse `null`.
+    let said_with_the_call = &mut messages[1]["content"];
+    if *said_with_the_call == "" {
+        *said_with_the_call = Value::Null;
+    }
+    assert_eq!(messages, conversation);
 }
 
 /// What the client asks of the model reaches the model.

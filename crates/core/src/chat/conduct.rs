@@ -1,27 +1,26 @@
 //! The life of one chat, from its first slot to its last record. One task runs it, whatever the client does.
 
-use std::panic::AssertUnwindSafe;
+mod answer;
+mod repeat;
+
 use std::sync::Arc;
 
 use futures_channel::oneshot;
-use futures_util::{FutureExt, join};
 
+use self::answer::Answer;
 use super::client::Client;
 use super::command::{ChatCommand, ChatDone, ChatEvent, StreamFailure};
 use super::error::{ChatError, ChatRejected};
 use super::service::Shared;
-use super::transcript::{KeptReply, Transcript};
-use crate::admission::{AdmissionError, Entry, Permit};
-use crate::id::{MessageId, ModelId, ProviderId, RequestId};
-use crate::idempotency::{Begin, REPLAY_FOR};
-use crate::ledger::Settlement;
+use super::transcript::KeptReply;
+use crate::admission::{Entry, Permit, Spent};
+use crate::id::{MessageId, ModelId, RequestId};
 use crate::limit::RateStatus;
 use crate::model::{
-    CallMetadata, ChatMessage, FinishReason, GatewayError, ModelCall, ModelError, ModelPlan, OpenedReply, Role,
-    select_models,
+    CallMetadata, ChatMessage, GatewayError, ModelCall, ModelError, ModelPlan, OpenedReply, Role, Usage, select_models,
 };
-use crate::port_error::PortError;
-use crate::ports::TurnPermit;
+use crate::port_error::{PortError, degrade};
+use crate::ports::HeldTurn;
 use crate::session::{
     StoredMessage, Turn, answered, assemble_prompt, definition_tokens, estimate_tokens, prompt_tokens,
 };
@@ -51,19 +50,29 @@ struct Conduct {
 
 /// What is needed to call a model.
 struct Prepared {
-    turn: Option<TurnPermit>,
+    turn: Option<Box<dyn HeldTurn>>,
     history: Vec<StoredMessage>,
     call: ModelCall,
 }
 
-/// What a model has answered, and how that ended.
-struct Answer {
-    transcript: Transcript,
-    ending: Ending,
-    failure: Option<StreamFailure>,
-    model: ModelId,
-    provider: Option<ProviderId>,
-    first_token: Option<Timestamp>,
+/// How a request that had its slots has ended: what its books are owed, and what there is to tell when they are closed.
+struct Outcome {
+    spent: Spent,
+    record: Option<UsageRecord>,
+    told: Result<Answered, Refused>,
+}
+
+/// An answer whose turn is over.
+struct Answered {
+    answer: Answer,
+    usage: Usage,
+    prompt_estimate: u64,
+}
+
+/// A refusal, and who waits for it.
+struct Refused {
+    opening: Opening,
+    rejected: ChatRejected,
 }
 
 pub(super) async fn conduct(
@@ -117,48 +126,38 @@ impl Conduct {
             Ok(entry) => entry,
             Err(error) => return refuse(opening, ChatError::from(error).into()),
         };
-        let answered = self.take_turn(client, &plan, &entry, opening).await;
-        degrade("stream slots", ports.admission.leave(&self.context, entry).await);
-        answered
+        let Outcome { spent, record, told } = self.take_turn(client, &plan, &entry, opening).await;
+        // The one place where a request that got in is closed, whatever has become of it.
+        degrade(ports.admission.close(&self.context, entry, spent, record.as_ref(), ports.clock.now()).await);
+        match told {
+            Ok(answered) => Some(self.last_words(answered)),
+            Err(Refused { opening, rejected }) => refuse(opening, rejected),
+        }
     }
 
-    /// Waits for the session's turn, reserves, and calls the model.
-    async fn take_turn(
-        &self,
-        client: &mut Client,
-        plan: &ModelPlan,
-        entry: &Entry,
-        opening: Opening,
-    ) -> Option<(KeptReply, Vec<ChatEvent>)> {
+    /// Waits for the session's turn, reserves, and calls the model. The turn is over when it returns.
+    async fn take_turn(&self, client: &mut Client, plan: &ModelPlan, entry: &Entry, opening: Opening) -> Outcome {
         let rate = *entry.rate();
-        let refused = |error: ChatError| ChatRejected { error, rate: Some(rate) };
-        // The turn is held to the end, so that the next one of this session sees this one whole.
-        let Prepared { turn: _turn, history, mut call } = match client.race(self.prepare(plan)).await {
+        let refused = |opening, error, spent, record| {
+            let rejected = ChatRejected { error, rate: Some(rate) };
+            Outcome { spent, record, told: Err(Refused { opening, rejected }) }
+        };
+        let Prepared { turn, history, mut call } = match client.race(self.prepare(plan)).await {
             Ok(Ok(prepared)) => prepared,
-            Ok(Err(error)) => return refuse(opening, refused(error.into())),
-            Err(ending) => return refuse(opening, refused(early(ending))),
+            Ok(Err(error)) => return refused(opening, error.into(), Spent::Nothing, None),
+            Err(ending) => return refused(opening, early(ending), Spent::Nothing, None),
         };
         let ports = &self.shared.ports;
-        let mut tokens_in = call_tokens(&call);
-        let tokens = tokens_in + u64::from(call.max_tokens);
+        let tokens = call_tokens(&call) + u64::from(call.max_tokens);
         let permit = match ports.admission.reserve(&self.context, entry, tokens, ports.clock.now()).await {
             Ok(permit) => permit,
-            Err(error) => return refuse(opening, refused(error.into())),
-        };
-        let deadline = self.started.saturating_add(self.shared.settings.request_timeout);
-        let mut shown = self.shared.settings.prompt;
-        let opened = loop {
-            let opening = ports.models.open(&permit, self.context.tenant(), plan, &mut call, deadline);
-            let opened = client.race(opening).await;
-            let history_tokens = prompt_tokens(&call.messages).saturating_sub(prompt_tokens(&self.command.messages));
-            if !matches!(&opened, Ok(Err(error)) if too_long(error)) || history_tokens == 0 {
-                break opened;
+            Err(error) => {
+                let_go(turn).await;
+                return refused(opening, error.into(), Spent::Nothing, None);
             }
-            // Characters are a rough measure of tokens. A long session must not end in a prompt that never fits.
-            shown.max_tokens = history_tokens / 2;
-            call.messages = assemble_prompt(&history, self.command.messages.clone(), &shown);
-            tokens_in = call_tokens(&call);
         };
+        let opened = self.open(client, plan, &permit, &history, &mut call).await;
+        let tokens_in = call_tokens(&call);
         match opened {
             Ok(Ok(reply)) => {
                 let (model, created) = (reply.model.clone(), self.started);
@@ -166,25 +165,48 @@ impl Conduct {
                 // A client that has gone is noticed by the first piece.
                 let _ = opening.send(Ok(opened));
                 let answer = self.pump(client, reply, call.max_tokens).await;
-                Some(self.conclude(permit, answer, tokens_in).await)
+                self.conclude(turn, permit, answer, tokens_in).await
             }
             Ok(Err(error)) => {
+                let_go(turn).await;
                 // Nothing of an answer was seen, so nothing is charged.
-                degrade("token ledger", ports.admission.release(&self.context, permit).await);
                 let ending = if timed_out(&error) { Ending::TimedOut } else { Ending::Failed };
-                self.record(&unanswered(plan, ending), (0, 0), true, nothing()).await;
-                refuse(opening, refused(error.into()))
+                let record = self.record(&Answer::none(plan, ending), Usage::default(), true);
+                refused(opening, error.into(), Spent::Unused(permit), Some(record))
             }
             Err(ending) => {
+                let_go(turn).await;
                 // The model was at work already, on a prompt that it has read.
-                let charged = degrade(
-                    "token ledger",
-                    ports.admission.settle(&self.context, permit, tokens_in, ports.clock.now()).await,
-                );
-                let tokens = u32::try_from(tokens_in).unwrap_or(u32::MAX);
-                self.record(&unanswered(plan, ending), (tokens, 0), true, charged.unwrap_or(nothing())).await;
-                refuse(opening, refused(early(ending)))
+                let prompt_tokens = u32::try_from(tokens_in).unwrap_or(u32::MAX);
+                let usage = Usage { prompt_tokens, completion_tokens: 0 };
+                let record = self.record(&Answer::none(plan, ending), usage, true);
+                refused(opening, early(ending), Spent::Used(permit, tokens_in), Some(record))
             }
+        }
+    }
+
+    /// Calls the model, with less and less of the history while that is too long for it.
+    async fn open(
+        &self,
+        client: &mut Client,
+        plan: &ModelPlan,
+        permit: &Permit,
+        history: &[StoredMessage],
+        call: &mut ModelCall,
+    ) -> Result<Result<OpenedReply, GatewayError>, Ending> {
+        let Shared { ports, settings } = &*self.shared;
+        let deadline = self.started.saturating_add(settings.request_timeout);
+        let mut shown = settings.prompt;
+        loop {
+            let opening = ports.models.open(permit, self.context.tenant(), plan, call, deadline);
+            let opened = client.race(opening).await;
+            let history_tokens = prompt_tokens(&call.messages).saturating_sub(prompt_tokens(&self.command.messages));
+            if !matches!(&opened, Ok(Err(error)) if too_long(error)) || history_tokens == 0 {
+                return opened;
+            }
+            // Characters are a rough measure of tokens. A long session must not end in a prompt that never fits.
+            shown.max_tokens = history_tokens / 2;
+            call.messages = assemble_prompt(history, self.command.messages.clone(), &shown);
         }
     }
 
@@ -194,10 +216,10 @@ impl Conduct {
         let (tenant, command) = (self.context.tenant(), &self.command);
         let (mut turn, mut history) = (None, Vec::new());
         if let Some(session) = &command.session {
-            turn = Some(ports.turns.enter(tenant.id(), session, command.request).await?);
             let limit = u32::try_from(settings.prompt.max_messages).unwrap_or(u32::MAX);
-            let now = ports.clock.now();
-            history = ports.store.recent(tenant.id(), session, limit, tenant.retention(), now).await?;
+            let (request, retention, now) = (command.request, tenant.retention(), ports.clock.now());
+            let begun = ports.turns.begin(tenant.id(), session, request, limit, retention, now).await?;
+            (turn, history) = (Some(begun.held), begun.history);
         }
         let call = ModelCall {
             model: plan.primary().clone(),
@@ -219,107 +241,42 @@ impl Conduct {
         Ok(Prepared { turn, history, call })
     }
 
-    /// Passes the answer on, piece by piece, until it ends in one way or another. The model is not read while the client
-    /// does not read.
-    async fn pump(&self, client: &mut Client, mut reply: OpenedReply, max_tokens: u32) -> Answer {
-        let (model, provider) = (reply.model.clone(), Some(reply.provider.clone()));
-        let first_token = Some(self.shared.ports.clock.now());
-        let mut transcript = Transcript::default();
-        let passing_on = self.pass_on(client, &mut reply, &mut transcript, max_tokens);
-        // A model's adapter that panics has failed; the books and the client are owed an end all the same.
-        let (ending, failure) = AssertUnwindSafe(passing_on)
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| (Ending::Failed, interruption(Ending::Failed)));
-        // Whatever was the reason, the model's work ends here, before the bookkeeping.
-        drop(reply);
-        // An answer whose end was seen is whole, even if the wait for its usage was cut short.
-        let (ending, failure) = match (transcript.finish, ending) {
-            (Some(_), Ending::TimedOut | Ending::Failed) => (Ending::Finished, None),
-            _ => (ending, failure),
-        };
-        Answer { transcript, ending, failure, model, provider, first_token }
-    }
-
-    async fn pass_on(
+    /// Ends the turn, and says what the books are owed.
+    async fn conclude(
         &self,
-        client: &mut Client,
-        reply: &mut OpenedReply,
-        transcript: &mut Transcript,
-        max_tokens: u32,
-    ) -> (Ending, Option<StreamFailure>) {
-        let model = reply.model.clone();
-        loop {
-            match client.race(reply.next()).await {
-                Ok(None) => break (Ending::Finished, None),
-                Ok(Some(Ok(delta))) => {
-                    if let Some(event) = transcript.take(delta)
-                        && let Err(ending) = client.send(event).await
-                    {
-                        break (ending, interruption(ending));
-                    }
-                    if transcript.is_beyond(max_tokens) {
-                        transcript.finish = Some(FinishReason::Length);
-                        break (Ending::Finished, None);
-                    }
-                }
-                Ok(Some(Err(error))) => {
-                    tracing::warn!(
-                        tenant = %self.context.id(), trace = %self.command.trace, %model, %error, "answer broke off"
-                    );
-                    let ending =
-                        if matches!(error, ModelError::Timeout(_)) { Ending::TimedOut } else { Ending::Failed };
-                    break (ending, interruption(ending));
-                }
-                Err(ending) => break (ending, interruption(ending)),
-            }
-        }
-    }
-
-    /// Keeps the turn, settles, and records: once, whatever the ending.
-    async fn conclude(&self, permit: Permit, mut answer: Answer, prompt_estimate: u64) -> (KeptReply, Vec<ChatEvent>) {
-        let ports = &self.shared.ports;
-        let now = ports.clock.now();
+        turn: Option<Box<dyn HeldTurn>>,
+        permit: Permit,
+        mut answer: Answer,
+        prompt_estimate: u64,
+    ) -> Outcome {
         let (usage, estimated) = answer.transcript.usage(prompt_estimate);
-        let used = u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens);
-        let (kept, settled) = join!(
-            self.keep_turn(&answer, usage.completion_tokens, now),
-            ports.admission.settle(&self.context, permit, used, now),
-        );
-        let settlement = degrade("token ledger", settled).unwrap_or(nothing());
-        if let Err(error) = kept {
+        // Before the books are closed: the record says if the turn could not be kept.
+        if let Err(error) = self.keep_turn(turn, &answer, usage.completion_tokens).await {
             tracing::error!(tenant = %self.context.id(), trace = %self.command.trace, error = &error as &dyn std::error::Error, "turn was not kept");
             answer.failure.get_or_insert(StreamFailure::NotKept);
             if answer.ending == Ending::Finished {
                 answer.ending = Ending::Failed;
             }
         }
-        self.record(&answer, (usage.prompt_tokens, usage.completion_tokens), estimated, settlement).await;
-        let done = ChatDone {
-            model: answer.model,
-            tokens_in: usage.prompt_tokens,
-            tokens_out: usage.completion_tokens,
-            latency: ports.clock.now().since(self.started),
-            finish_reason: answer.transcript.finish.filter(|_| answer.failure.is_none()),
-            ending: answer.ending,
-        };
-        let last = answer.failure.map(ChatEvent::Failed).into_iter().chain([ChatEvent::Done(done.clone())]).collect();
-        let kept = KeptReply {
-            request: self.command.request,
-            created: self.started,
-            tokens_in: prompt_estimate,
-            content: answer.transcript.content,
-            tool_calls: answer.transcript.tool_calls,
-            failure: answer.failure,
-            done,
-        };
-        (kept, last)
+        let record = self.record(&answer, usage, estimated);
+        let used = u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens);
+        let told = Ok(Answered { answer, usage, prompt_estimate });
+        Outcome { spent: Spent::Used(permit, used), record: Some(record), told }
     }
 
     /// Appends the turn, when there is a session and the model said anything.
-    async fn keep_turn(&self, answer: &Answer, tokens_out: u32, now: Timestamp) -> Result<(), PortError> {
-        let (ports, tenant) = (&self.shared.ports, self.context.tenant());
-        let Some(session) = self.command.session.filter(|_| !answer.transcript.is_empty()) else { return Ok(()) };
+    async fn keep_turn(
+        &self,
+        turn: Option<Box<dyn HeldTurn>>,
+        answer: &Answer,
+        tokens_out: u32,
+    ) -> Result<(), PortError> {
+        let Some(held) = turn else { return Ok(()) };
+        if answer.transcript.is_empty() {
+            held.end().await;
+            return Ok(());
+        }
+        let (ports, now) = (&self.shared.ports, self.shared.ports.clock.now());
         let message = |role, content: &str, at, tokens, truncated| StoredMessage {
             id: MessageId::new(ports.ids.uuid()),
             role,
@@ -340,15 +297,12 @@ impl Conduct {
         let truncated = answer.ending != Ending::Finished;
         messages.push(message(Role::Assistant, &answer.transcript.content, now, tokens_out, truncated));
         let turn = Turn { user: self.command.caller.user.clone(), messages };
-        let summary = ports.store.append_turn(tenant.id(), &session, &turn, tenant.retention(), now).await?;
-        // The list of sessions may lag behind; the turn is safe.
-        degrade("session index", ports.index.record(tenant.id(), &summary).await);
-        Ok(())
+        held.append(&turn, self.context.tenant().retention(), now).await
     }
 
-    async fn record(&self, answer: &Answer, tokens: (u32, u32), estimated: bool, settlement: Settlement) {
-        let ports = &self.shared.ports;
-        let record = UsageRecord {
+    /// The record of the request, before it is known what it was charged.
+    fn record(&self, answer: &Answer, usage: Usage, estimated: bool) -> UsageRecord {
+        UsageRecord {
             request: self.command.request,
             trace: self.command.trace.clone(),
             route: self.command.route.to_owned(),
@@ -357,88 +311,47 @@ impl Conduct {
             model: answer.model.clone(),
             provider: answer.provider.clone(),
             at: self.started,
-            latency: ports.clock.now().since(self.started),
+            latency: self.shared.ports.clock.now().since(self.started),
             first_token: answer.first_token.map(|at| at.since(self.started)),
-            tokens_in: tokens.0,
-            tokens_out: tokens.1,
+            tokens_in: usage.prompt_tokens,
+            tokens_out: usage.completion_tokens,
             estimated,
-            charged: settlement.charged,
-            overrun: settlement.overrun,
+            charged: 0,
+            overrun: 0,
+            ending: answer.ending,
+        }
+    }
+
+    /// The answer to keep, and its last events.
+    fn last_words(&self, answered: Answered) -> (KeptReply, Vec<ChatEvent>) {
+        let Answered { answer, usage, prompt_estimate } = answered;
+        let done = ChatDone {
+            model: answer.model,
+            tokens_in: usage.prompt_tokens,
+            tokens_out: usage.completion_tokens,
+            latency: self.shared.ports.clock.now().since(self.started),
+            finish_reason: answer.transcript.finish.filter(|_| answer.failure.is_none()),
             ending: answer.ending,
         };
-        degrade("telemetry", ports.telemetry.record_usage(self.context.id(), &record).await);
-    }
-
-    /// Asks for the idempotency key; `Some` is the answer of the first request.
-    async fn claim_key(&self) -> Result<Option<KeptReply>, ChatError> {
-        let Some((key, fingerprint)) = &self.command.idempotency else { return Ok(None) };
-        let Shared { ports, settings } = &*self.shared;
-        // Who has no slot left is refused before anything is written.
-        let rate = ports.admission.peek(&self.context, &self.command.caller, self.started).await?;
-        if rate.remaining == 0 {
-            return Err(AdmissionError::RateLimited(rate).into());
-        }
-        // After this time the request has ended, or its process has.
-        let lease = self.started.saturating_add(settings.request_timeout * 2);
-        let begun = ports
-            .idempotency
-            .begin(self.context.id(), key, fingerprint, self.command.request, lease, self.started)
-            .await?;
-        match begun {
-            Begin::First => Ok(None),
-            Begin::InProgress => Err(ChatError::IdempotencyInProgress),
-            Begin::Mismatch => Err(ChatError::IdempotencyMismatch),
-            Begin::Replay(kept) => serde_json::from_str(&kept)
-                .map(Some)
-                .map_err(|error| PortError::corrupt("idempotency store", error).into()),
-        }
-    }
-
-    async fn replay(&self, kept: KeptReply, mut client: Client, opening: Opening) {
-        let ports = &self.shared.ports;
-        let rate = match ports.admission.peek(&self.context, &self.command.caller, self.started).await {
-            Ok(rate) => rate,
-            Err(error) => return reject(opening, ChatError::from(error).into()),
+        let last = answer.failure.map(ChatEvent::Failed).into_iter().chain([ChatEvent::Done(done.clone())]).collect();
+        let kept = KeptReply {
+            request: self.command.request,
+            created: self.started,
+            tokens_in: prompt_estimate,
+            content: answer.transcript.content,
+            tool_calls: answer.transcript.tool_calls,
+            failure: answer.failure,
+            done,
         };
-        let opened = Opened {
-            request: kept.request,
-            created: kept.created,
-            model: kept.done.model.clone(),
-            tokens_in: kept.tokens_in,
-            rate,
-            replayed: true,
-        };
-        let _ = opening.send(Ok(opened));
-        let mut events = kept.into_events();
-        let last = events.split_off(events.len().saturating_sub(1));
-        for event in events {
-            if client.send(event).await.is_err() {
-                return;
-            }
-        }
-        client.close(last).await;
-    }
-
-    async fn keep_answer(&self, kept: &KeptReply) {
-        let Some((key, _)) = &self.command.idempotency else { return };
-        let ports = &self.shared.ports;
-        let answer = serde_json::to_string(kept).expect("a kept reply has no maps with odd keys, so it is JSON");
-        let until = self.started.saturating_add(REPLAY_FOR);
-        let finished = ports.idempotency.finish(self.context.id(), key, &self.command.request, &answer, until).await;
-        degrade("idempotency store", finished);
-    }
-
-    async fn free_key(&self) {
-        let Some((key, _)) = &self.command.idempotency else { return };
-        let abandoned = self.shared.ports.idempotency.abandon(self.context.id(), key, &self.command.request).await;
-        degrade("idempotency store", abandoned);
+        (kept, last)
     }
 }
 
-/// The outcome of a request that saw nothing of an answer.
-fn unanswered(plan: &ModelPlan, ending: Ending) -> Answer {
-    let model = plan.primary().clone();
-    Answer { transcript: Transcript::default(), ending, failure: None, model, provider: None, first_token: None }
+/// Ends a turn that leaves nothing.
+async fn let_go(turn: Option<Box<dyn HeldTurn>>) {
+    if let Some(turn) = turn {
+        turn.end().await;
+    }
 }
 
 /// Whether the newest message is the user's.
@@ -454,27 +367,6 @@ fn reject(opening: Opening, rejected: ChatRejected) {
 fn refuse<T>(opening: Opening, rejected: ChatRejected) -> Option<T> {
     reject(opening, rejected);
     None
-}
-
-/// Goes on without what failed, and says so to operators.
-fn degrade<T>(port: &'static str, result: Result<T, PortError>) -> Option<T> {
-    result
-        .inspect_err(|error| tracing::error!(port, error = error as &dyn std::error::Error, "bookkeeping failed"))
-        .ok()
-}
-
-const fn nothing() -> Settlement {
-    Settlement { charged: 0, overrun: 0 }
-}
-
-/// What the client is told of an ending, if it is there to be told.
-const fn interruption(ending: Ending) -> Option<StreamFailure> {
-    match ending {
-        Ending::TimedOut => Some(StreamFailure::TimedOut),
-        Ending::ShutDown => Some(StreamFailure::ShutDown),
-        Ending::Failed => Some(StreamFailure::Model),
-        Ending::Finished | Ending::ClientGone => None,
-    }
 }
 
 const fn early(ending: Ending) -> ChatError {

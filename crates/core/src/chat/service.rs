@@ -11,7 +11,7 @@ use super::conduct::{Opened, conduct};
 use super::error::{ChatError, ChatRejected};
 use crate::admission::Admission;
 use crate::model::{ModelGateway, ModelOverrides};
-use crate::ports::{Background, Clock, IdSource, IdempotencyStore, SessionIndex, SessionStore, Telemetry, TurnQueue};
+use crate::ports::{Background, Clock, IdSource, IdempotencyStore, SessionTurns};
 use crate::session::PromptLimits;
 use crate::tenant::TenantContext;
 
@@ -48,20 +48,14 @@ impl Default for ChatSettings {
 /// What a chat needs of the world.
 #[derive(Clone)]
 pub struct ChatPorts {
-    /// Limits and budgets.
+    /// Limits, budgets and records.
     pub admission: Admission,
     /// The models.
     pub models: ModelGateway,
-    /// The messages.
-    pub store: Arc<dyn SessionStore>,
-    /// The list of sessions.
-    pub index: Arc<dyn SessionIndex>,
-    /// The order of turns.
-    pub turns: Arc<dyn TurnQueue>,
+    /// The sessions, turn by turn.
+    pub turns: Arc<dyn SessionTurns>,
     /// The answers of requests that may be repeated.
     pub idempotency: Arc<dyn IdempotencyStore>,
-    /// The records.
-    pub telemetry: Arc<dyn Telemetry>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Fresh names.

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::id::RequestId;
 use crate::time::Timestamp;
 
 /// As much is under way as is allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[error("{limit} are under way already")]
 pub struct StreamsFull {
     /// The limit.
@@ -23,6 +24,21 @@ pub struct LeaseSet {
 }
 
 impl LeaseSet {
+    /// Restores a set from its holders, with the time at which each one's lease ends, in any order.
+    pub fn restore(holders: impl IntoIterator<Item = (RequestId, Timestamp)>) -> Self {
+        let mut leases = Self::default();
+        for (holder, expires_at) in holders {
+            leases.put(holder, expires_at);
+        }
+        leases
+    }
+
+    /// The holders, with the time at which each one's lease ends, the first to end first; those included whose lease has expired
+    /// since the last entry.
+    pub fn holders(&self) -> impl ExactSizeIterator<Item = (RequestId, Timestamp)> + '_ {
+        self.by_expiry.iter().map(|(expires_at, holder)| (*holder, *expires_at))
+    }
+
     /// Lets `holder` in until `expires_at`, unless `limit` are in already. To ask twice for one holder prolongs its lease.
     ///
     /// # Errors
@@ -41,9 +57,7 @@ impl LeaseSet {
         if !self.holders.contains_key(&holder) && self.holders.len() >= limit as usize {
             return Err(StreamsFull { limit });
         }
-        self.leave(&holder);
-        self.holders.insert(holder, expires_at);
-        self.by_expiry.insert((expires_at, holder));
+        self.put(holder, expires_at);
         Ok(())
     }
 
@@ -52,6 +66,12 @@ impl LeaseSet {
         if let Some(expiry) = self.holders.remove(holder) {
             self.by_expiry.remove(&(expiry, *holder));
         }
+    }
+
+    fn put(&mut self, holder: RequestId, expires_at: Timestamp) {
+        self.leave(&holder);
+        self.holders.insert(holder, expires_at);
+        self.by_expiry.insert((expires_at, holder));
     }
 
     /// How many are in, those included whose lease has expired since the last entry.
@@ -98,7 +118,20 @@ mod tests {
                 }
                 prop_assert!(leases.len() <= limit as usize);
                 prop_assert_eq!(leases.holders.len(), leases.by_expiry.len());
+                // What an adapter has written down of it is all of it.
+                prop_assert_eq!(&LeaseSet::restore(leases.holders()), &leases);
             }
         }
+    }
+
+    #[test]
+    fn holders_come_in_the_order_in_which_their_leases_end_and_each_once() {
+        let (holder, at) = (|n| RequestId::new(Uuid::from_u128(n)), Timestamp::from_millis);
+        let kept = [(holder(1), at(30)), (holder(2), at(10)), (holder(3), at(20)), (holder(1), at(5))];
+        let mut leases = LeaseSet::restore(kept);
+        let ends: Vec<_> = leases.holders().collect();
+        assert_eq!(ends, [(holder(1), at(5)), (holder(2), at(10)), (holder(3), at(20))]);
+        assert_eq!(leases.enter(holder(4), 2, at(40), at(10)), Ok(()), "two of them have expired");
+        assert_eq!(leases.enter(holder(5), 2, at(40), at(10)), Err(StreamsFull { limit: 2 }));
     }
 }

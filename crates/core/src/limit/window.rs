@@ -25,6 +25,12 @@ impl Subject {
         Self(Arc::from("tenant"))
     }
 
+    /// The subject that `text` stands for, from what [`as_str`](Self::as_str) gave: for adapters that send subjects as text. To
+    /// anything else it gives whatever subject that text happens to be.
+    pub fn from_text(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+
     /// The subject as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -176,11 +182,11 @@ impl SlidingWindow {
         }
     }
 
-    fn forward(&self, now: Timestamp) -> Timestamp {
+    pub(super) fn forward(&self, now: Timestamp) -> Timestamp {
         self.granted.back().map_or(now, |newest| now.max(*newest))
     }
 
-    fn has_room(&self, policy: &WindowPolicy, now: Timestamp) -> bool {
+    pub(super) fn has_room(&self, policy: &WindowPolicy, now: Timestamp) -> bool {
         [&policy.sustained, &policy.burst]
             .into_iter()
             .all(|window| self.blocker(window).is_none_or(|at| has_left(at, window, now)))
@@ -208,7 +214,7 @@ impl SlidingWindow {
         self.tighter(policy, now, self.granted.len(), self.burst_count)
     }
 
-    fn status(&self, policy: &WindowPolicy, now: Timestamp) -> RateStatus {
+    pub(super) fn status(&self, policy: &WindowPolicy, now: Timestamp) -> RateStatus {
         let blocked = [&policy.sustained, &policy.burst]
             .into_iter()
             .filter_map(|window| self.blocker(window).filter(|at| !has_left(*at, window, now)).map(|at| (window, at)))

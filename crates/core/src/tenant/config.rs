@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::directory::normalise_host;
@@ -42,7 +42,7 @@ pub enum AuthMode {
 }
 
 /// Tokens that a tenant may use up, by UTC day and month. `None` is no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TokenBudget {
     /// Per day.
     pub daily: Option<u64>,

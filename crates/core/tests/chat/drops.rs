@@ -40,6 +40,8 @@ async fn dropped_after(steps: usize) -> bool {
         world.clock.advance(Duration::from_secs(1));
     }
     world.assert_nothing_is_held().await;
+    let (entered, closed) = (world.calls.count(&["enter"]), world.calls.count(&["close"]));
+    assert_eq!(entered, closed, "after {steps}: closed as often as entered");
     let (spent, _) = world.books().await;
     let (records, history) = (world.records(), world.history(1).await);
     assert!(records.len() <= 1, "after {steps}: more than one record");

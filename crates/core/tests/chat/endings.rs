@@ -231,7 +231,7 @@ async fn a_provider_that_ignores_the_cap_is_stopped() {
     world.assert_nothing_is_held().await;
 }
 
-struct Panicking;
+pub(crate) struct Panicking;
 
 #[async_trait::async_trait]
 impl ChatModel for Panicking {

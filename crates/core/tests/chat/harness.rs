@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use enigma_core::admission::Admission;
+use enigma_core::books::ComposedBooks;
 use enigma_core::chat::{
     ChatCommand, ChatEvent, ChatEvents, ChatPorts, ChatRejected, ChatReply, ChatService, ChatSettings, SessionService,
 };
@@ -17,6 +18,7 @@ use enigma_core::session::{HistoryPage, Retention, SessionSummary, StoredMessage
 use enigma_core::tenant::{
     ClientAddress, Presented, RequestIdentity, Resolver, Tenant, TenantContext, TenantIndex, UserHints,
 };
+use enigma_core::turns::QueuedTurns;
 use enigma_core::usage::UsageRecord;
 use enigma_core::{PortError, RequestId, SessionId, TenantId, Timestamp, TraceId};
 use enigma_memory::testing::{ManualClock, Script, ScriptedModel, SeededIds, Step, TestBackground};
@@ -26,6 +28,8 @@ use enigma_memory::{
 };
 use futures_util::StreamExt;
 use uuid::Uuid;
+
+use crate::watched::{Calls, WatchedBooks, WatchedTurns};
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
@@ -38,6 +42,7 @@ pub(crate) struct World {
     pub(crate) slots: Arc<MemoryStreamSlots>,
     pub(crate) store: Arc<FailingStore>,
     pub(crate) telemetry: Arc<MemoryTelemetry>,
+    pub(crate) calls: Calls,
     pub(crate) chat: ChatService,
     pub(crate) sessions: SessionService,
     resolver: Resolver,
@@ -104,19 +109,19 @@ impl World {
         let telemetry = Arc::new(MemoryTelemetry::new(100));
         let (index, turns) = (Arc::new(MemorySessionIndex::default()), Arc::new(MemoryTurnQueue::default()));
         let lifetime = settings.request_timeout * 2;
+        let calls = Calls::default();
+        let books = ComposedBooks::new(
+            Arc::new(MemoryRateLimiter::default()),
+            Arc::clone(&slots) as _,
+            Arc::clone(&ledger) as _,
+            Arc::clone(&telemetry) as _,
+        );
+        let queued = QueuedTurns::new(Arc::clone(&turns) as _, Arc::clone(&store) as _, Arc::clone(&index) as _);
         let ports = ChatPorts {
-            admission: Admission::new(
-                Arc::new(MemoryRateLimiter::default()),
-                Arc::clone(&slots) as _,
-                Arc::clone(&ledger) as _,
-                lifetime,
-            ),
+            admission: Admission::new(Arc::new(WatchedBooks { inner: books, calls: calls.clone() }), lifetime),
             models,
-            store: Arc::clone(&store) as _,
-            index: Arc::clone(&index) as _,
-            turns: Arc::clone(&turns) as _,
+            turns: Arc::new(WatchedTurns { inner: queued, calls: calls.clone() }),
             idempotency: Arc::new(MemoryIdempotencyStore::default()),
-            telemetry: Arc::clone(&telemetry) as _,
             clock: Arc::clone(&shared),
             ids: ids as _,
         };
@@ -134,6 +139,7 @@ impl World {
             sessions: SessionService::new(Arc::clone(&store) as _, index, turns, shared, Duration::from_secs(30)),
             store,
             telemetry,
+            calls,
             chat: ChatService::new(ports, settings),
             resolver: Resolver::new(directory, None),
             ids: SeededIds::new(8),

@@ -2,9 +2,11 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on stops")]
 
 mod admission;
+mod calls;
 mod drops;
 mod endings;
 mod harness;
 mod idempotency;
 mod models;
 mod sessions;
+mod watched;

@@ -8,10 +8,12 @@ use axum::Router;
 use axum::body::Body;
 use enigma_core::Timestamp;
 use enigma_core::admission::Admission;
+use enigma_core::books::ComposedBooks;
 use enigma_core::chat::{ChatPorts, ChatService, ChatSettings, SessionService};
 use enigma_core::model::{BreakerPolicy, ModelGateway, ModelRoute, ModelTimeouts, RetryPolicy, StaticCatalog, Usage};
 use enigma_core::ports::{Background, Clock, IdSource, SessionIndex, SessionStore, TenantDirectory, TurnQueue};
 use enigma_core::tenant::{KeyHash, Resolver, Tenant, TenantIndex};
+use enigma_core::turns::QueuedTurns;
 use enigma_http::{App, AppPorts, HttpSettings, Readiness, router};
 use enigma_memory::testing::{ManualClock, Script, ScriptedModel, SeededIds, TestBackground};
 use enigma_memory::{
@@ -103,15 +105,16 @@ impl Host {
         let route = ModelRoute { provider: "scripted".parse().unwrap(), model: model.clone() };
         let store: Arc<dyn SessionStore> = Arc::new(MemorySessionStore::default());
         let index: Arc<dyn SessionIndex> = Arc::new(MemorySessionIndex::default());
-        let turns: Arc<dyn TurnQueue> = Arc::new(MemoryTurnQueue::default());
+        let queue: Arc<dyn TurnQueue> = Arc::new(MemoryTurnQueue::default());
         let directory: Arc<dyn TenantDirectory> = Arc::new(MemoryTenantDirectory::new(tenants()));
+        let books = ComposedBooks::new(
+            Arc::new(MemoryRateLimiter::default()),
+            Arc::new(MemoryStreamSlots::default()),
+            Arc::new(MemoryTokenLedger::default()),
+            Arc::new(MemoryTelemetry::default()),
+        );
         let chat = ChatPorts {
-            admission: Admission::new(
-                Arc::new(MemoryRateLimiter::default()),
-                Arc::new(MemoryStreamSlots::default()),
-                Arc::new(MemoryTokenLedger::default()),
-                Duration::from_secs(900),
-            ),
+            admission: Admission::new(Arc::new(books), Duration::from_secs(900)),
             models: ModelGateway::new(
                 Arc::new(StaticCatalog::new().with_default(route)),
                 Arc::clone(&clock),
@@ -120,11 +123,8 @@ impl Host {
                 RetryPolicy::default(),
                 ModelTimeouts::default(),
             ),
-            store: Arc::clone(&store),
-            index: Arc::clone(&index),
-            turns: Arc::clone(&turns),
+            turns: Arc::new(QueuedTurns::new(Arc::clone(&queue), Arc::clone(&store), Arc::clone(&index))),
             idempotency: Arc::new(MemoryIdempotencyStore::default()),
-            telemetry: Arc::new(MemoryTelemetry::default()),
             clock: Arc::clone(&clock),
             ids: Arc::clone(&ids),
         };
@@ -133,7 +133,7 @@ impl Host {
             resolver: Resolver::new(Arc::clone(&directory), None),
             directory,
             chat: ChatService::new(chat, ChatSettings::default()),
-            sessions: SessionService::new(store, index, turns, Arc::clone(&clock), Duration::from_secs(1)),
+            sessions: SessionService::new(store, index, queue, Arc::clone(&clock), Duration::from_secs(1)),
             clock,
             ids,
             readiness: Arc::clone(&check) as _,

@@ -1,10 +1,8 @@
 //! What a response that is no answer means.
 
-use enigma_core::model::{ModelError, Phase, error_name, is_about_length};
+use enigma_core::model::{ModelError, Phase, error_name, is_about_length, retry_after};
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
-
-use super::retry_after;
 
 /// The error that a response with `status` is. Of its body only the provider's name for the error is kept: its sentences may
 /// repeat the prompt, and errors reach logs.
@@ -14,7 +12,7 @@ pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Mode
     let body = body.get(0).unwrap_or(&body);
     let message = || name(body).unwrap_or_else(|| "unnamed error".to_owned());
     match status.as_u16() {
-        429 => ModelError::RateLimited { retry_after: retry_after::read(headers) },
+        429 => ModelError::RateLimited { retry_after: retry_after(|name| headers.get(name)?.to_str().ok()) },
         status @ (401 | 403) => ModelError::Unauthorized { status },
         // The provider, or a gateway before it (524 is Cloudflare's), gave up waiting.
         408 | 504 | 524 => ModelError::Timeout(Phase::FirstToken),

@@ -1,4 +1,5 @@
 use super::*;
+use enigma_core::ModelId;
 use enigma_core::tenant::{KeyHash, TenantClaim};
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -83,3 +83,74 @@ mod telemetry {
     }
     enigma_contract::telemetry_cases!(run);
 }
+
+mod request_books {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use enigma_contract::request_books::ReadBooks;
+    use enigma_core::books::ComposedBooks;
+    use enigma_core::ports::{LedgerBalance, TokenLedger};
+    use enigma_core::usage::UsageRecord;
+    use enigma_core::{TenantId, Timestamp};
+    use enigma_memory::{MemoryRateLimiter, MemoryStreamSlots};
+    use enigma_sqlite::{SqliteTelemetry, SqliteTokenLedger};
+
+    struct Read {
+        ledger: SqliteTokenLedger,
+        telemetry: SqliteTelemetry,
+    }
+
+    #[async_trait]
+    impl ReadBooks for Read {
+        async fn balance(&self, tenant: &TenantId, now: Timestamp) -> LedgerBalance {
+            self.ledger.balance(tenant, now).await.unwrap()
+        }
+
+        async fn records(&self, tenant: &TenantId) -> Vec<UsageRecord> {
+            let (first, last) = (Timestamp::from_millis(0), Timestamp::from_millis(u64::MAX));
+            self.telemetry.usage(tenant, first, last, u32::MAX).await.unwrap()
+        }
+    }
+
+    macro_rules! run {
+        ($case:ident) => {
+            #[tokio::test]
+            async fn $case() {
+                let fixture = crate::support::Fixture::new();
+                let ledger = SqliteTokenLedger::new(fixture.database.clone());
+                let telemetry = SqliteTelemetry::new(fixture.database.clone());
+                let books = ComposedBooks::new(
+                    Arc::new(MemoryRateLimiter::default()),
+                    Arc::new(MemoryStreamSlots::default()),
+                    Arc::new(ledger.clone()),
+                    Arc::new(telemetry.clone()),
+                );
+                enigma_contract::request_books::$case(&books, &Read { ledger, telemetry }).await;
+            }
+        };
+    }
+    enigma_contract::request_books_cases!(run);
+}
+
+mod session_turns {
+    use std::sync::Arc;
+
+    use enigma_core::turns::QueuedTurns;
+    use enigma_memory::MemoryTurnQueue;
+    use enigma_sqlite::{SqliteSessionIndex, SqliteSessionStore};
+
+    macro_rules! run {
+        ($case:ident) => {
+            #[tokio::test]
+            async fn $case() {
+                let fixture = crate::support::Fixture::new();
+                let store = Arc::new(SqliteSessionStore::new(fixture.database.clone()));
+                let index = Arc::new(SqliteSessionIndex::new(fixture.database.clone()));
+                let turns = QueuedTurns::new(Arc::new(MemoryTurnQueue::default()), store, index);
+                enigma_contract::session_turns::$case(&turns).await;
+            }
+        };
+    }
+    enigma_contract::session_turns_cases!(run);
+}

@@ -2,42 +2,37 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
-use http::header::{DATE, RETRY_AFTER};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-/// Reads `retry-after-ms`, which OpenAI sends, or else `Retry-After` in either of its forms (RFC 9110, section 10.2.3).
+/// Reads `retry-after-ms`, which OpenAI sends, or else `Retry-After` in either of its forms (RFC 9110, section 10.2.3), from the
+/// headers of a response: `header` finds one by its name, in small letters.
 ///
 /// A date is compared with the `Date` of the same response, so that no clock is needed and the provider's may be wrong.
-pub(super) fn read(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
-    if let Some(millis) = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()) {
+pub fn retry_after<T: AsRef<str>>(header: impl Fn(&str) -> Option<T>) -> Option<Duration> {
+    let number = |text: &T| text.as_ref().trim().parse::<f64>().ok();
+    if let Some(millis) = header("retry-after-ms").as_ref().and_then(number) {
         return Duration::try_from_secs_f64(millis / 1000.0).ok();
     }
-    let asked = text(RETRY_AFTER.as_str())?;
-    if let Ok(seconds) = asked.parse::<f64>() {
+    let asked = header("retry-after")?;
+    if let Some(seconds) = number(&asked) {
         return Duration::try_from_secs_f64(seconds).ok();
     }
-    let until = http_date(asked)?;
-    let now = http_date(text(DATE.as_str())?)?;
+    let until = http_date(asked.as_ref())?;
+    let now = http_date(header("date")?.as_ref())?;
     Some(Duration::try_from(until - now).unwrap_or_default())
 }
 
 fn http_date(text: &str) -> Option<OffsetDateTime> {
-    OffsetDateTime::parse(text, &Rfc2822).ok()
+    OffsetDateTime::parse(text.trim(), &Rfc2822).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read_from(headers: &[(&'static str, &str)]) -> Option<Duration> {
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.insert(*name, value.parse().unwrap());
-        }
-        read(&map)
+    fn read_from(headers: &[(&str, &str)]) -> Option<Duration> {
+        retry_after(|wanted| headers.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value))
     }
 
     #[test]
@@ -47,6 +42,7 @@ mod tests {
             (vec![("retry-after", " 7 ")], 7_000),
             (vec![("retry-after", "1.5")], 1_500),
             (vec![("retry-after", "7"), ("retry-after-ms", "250")], 250),
+            (vec![("retry-after", "7"), ("retry-after-ms", "soon")], 7_000),
             (vec![("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT"), date], 30_000),
             (vec![("retry-after", "Sun, 06 Nov 1994 08:49:07 GMT"), date], 0),
         ] {
@@ -56,6 +52,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_understood_is_no_time() {
+        assert_eq!(read_from(&[]), None);
         for value in ["", "soon", "-1", "NaN", "inf", "1e300", "Sun, 06 Nov 1994 08:50:07 GMT"] {
             assert_eq!(read_from(&[("retry-after", value)]), None, "{value}");
         }

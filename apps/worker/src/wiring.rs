@@ -1,0 +1,144 @@
+//! Puts the core, its adapters and the router together. The one place that names them all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use enigma_cloudflare::{
+    AiBinding, D1SessionIndex, KvTenantDirectory, MissingBinding, ObjectBooks, ObjectIdempotencyStore, ObjectSessions,
+    Objects, TenantRules, WorkerClock, WorkerIds, WorkersAiModel,
+};
+use enigma_core::admission::Admission;
+use enigma_core::chat::{ChatPorts, ChatService, SessionService};
+use enigma_core::model::{ModelGateway, ModelRoute, StaticCatalog};
+use enigma_core::ports::{Clock, IdSource, SessionIndex, SessionStore, TenantDirectory, TokenLedger, TurnQueue};
+use enigma_core::tenant::Resolver;
+use enigma_core::{PortError, ProviderId, RequestId, TenantId, Timestamp};
+use enigma_http::{App, AppPorts, Readiness};
+use enigma_openai::OpenAiModel;
+use thiserror::Error;
+use worker::Env;
+
+use crate::config::{self, Config, ConfigError, WORKERS_AI_PROVIDER};
+use crate::tenants::BUNDLE;
+use crate::transport::FetchTransport;
+
+/// What a reservation may outlive its request by: the last events to a slow client, and the bookkeeping.
+const RESERVATION_MARGIN: Duration = Duration::from_secs(60);
+/// How long a deletion waits for a turn that is under way.
+const DELETION_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why this Worker can answer nothing.
+#[derive(Debug, Error)]
+pub(crate) enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Binding(#[from] MissingBinding),
+    #[error("a binding is not what it should be")]
+    Port(#[from] PortError),
+}
+
+/// The router over everything, for all requests of an isolate.
+///
+/// # Errors
+/// [`StartError`].
+pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
+    let clock: Arc<dyn Clock> = Arc::new(WorkerClock);
+    let ids: Arc<dyn IdSource> = Arc::new(WorkerIds);
+    let objects = Objects::from_env(env)?;
+    let index = D1SessionIndex::from_env(env)?;
+    let books = ObjectBooks::new(objects.clone());
+    let lifetime = config.chat.request_timeout + config.chat.send_timeout + RESERVATION_MARGIN;
+    let sessions = Arc::new(ObjectSessions::new(objects.clone(), index.clone(), lifetime, config.chat.request_timeout));
+    let rules = TenantRules { production: config.environment.is_production, serves: None };
+    let directory: Arc<dyn TenantDirectory> =
+        Arc::new(KvTenantDirectory::from_env(env, BUNDLE, rules, config.tenants, Arc::clone(&clock))?);
+    let models = ModelGateway::new(
+        Arc::new(catalog(config, env)?),
+        Arc::clone(&clock),
+        Arc::clone(&ids),
+        config.models.breaker,
+        config.models.retry,
+        config.models.timeouts,
+    );
+    let chat = ChatPorts {
+        admission: Admission::new(Arc::new(books.clone()), lifetime),
+        models,
+        turns: Arc::clone(&sessions) as _,
+        idempotency: Arc::new(ObjectIdempotencyStore::new(objects)),
+        clock: Arc::clone(&clock),
+        ids: Arc::clone(&ids),
+    };
+    let listed: Arc<dyn SessionIndex> = Arc::new(index);
+    let ports = AppPorts {
+        resolver: Resolver::new(Arc::clone(&directory), None),
+        directory,
+        chat: ChatService::new(chat, config.chat.clone()),
+        sessions: SessionService::new(
+            Arc::clone(&sessions) as Arc<dyn SessionStore>,
+            Arc::clone(&listed),
+            sessions as Arc<dyn TurnQueue>,
+            Arc::clone(&clock),
+            DELETION_PATIENCE,
+        ),
+        clock,
+        ids,
+        readiness: Arc::new(BindingsAnswer { books, listed }),
+    };
+    Ok(enigma_http::router(App::new(ports, config.http.clone())))
+}
+
+/// Every provider under its models' names; what none of them serves is Workers AI's.
+fn catalog(config: &Config, env: &Env) -> Result<StaticCatalog, MissingBinding> {
+    let mut catalog = StaticCatalog::new();
+    for provider in &config.providers {
+        let model = Arc::new(OpenAiModel::new(provider.endpoint.clone(), Arc::new(FetchTransport)));
+        let route = ModelRoute { provider: provider.id.clone(), model };
+        for name in &provider.models {
+            catalog = catalog.with_model(name.clone(), route.clone());
+        }
+        if provider.is_default {
+            catalog = catalog.with_default(route);
+        }
+    }
+    let mut model = WorkersAiModel::new(AiBinding::from_env(env, "AI")?);
+    if let Some(gateway) = &config.gateway_id {
+        model = model.with_default_gateway(gateway.clone());
+    }
+    let provider = ProviderId::new(WORKERS_AI_PROVIDER).expect("it keeps to the alphabet");
+    let route = ModelRoute { provider, model: Arc::new(model) };
+    for name in &config.ai_models {
+        catalog = catalog.with_model(name.clone(), route.clone());
+    }
+    Ok(catalog.with_default(route))
+}
+
+/// Ready while an object and D1 answer: one piece of work that changes nothing, and one read.
+struct BindingsAnswer {
+    books: ObjectBooks,
+    listed: Arc<dyn SessionIndex>,
+}
+
+#[async_trait]
+impl Readiness for BindingsAnswer {
+    async fn check(&self) -> Result<(), String> {
+        let nobody = TenantId::new("readiness-probe").expect("it keeps to the alphabet");
+        let request = RequestId::new(uuid::Uuid::nil());
+        let probe = async {
+            self.listed.list(&nobody, None, Timestamp::from_millis(0), None, 1).await?;
+            TokenLedger::release(&self.books, &nobody, &request).await?;
+            Ok::<_, PortError>(())
+        };
+        probe.await.map_err(|error| format!("a binding does not answer: {error}"))
+    }
+}
+
+/// What this Worker is configured with.
+///
+/// # Errors
+/// [`ConfigError`].
+pub(crate) fn config(env: &Env) -> Result<Config, ConfigError> {
+    Config::load(&config::of(env))
+}

@@ -1,0 +1,13 @@
+//! Workers AI, always behind AI Gateway.
+
+mod answer;
+mod binding;
+mod body;
+mod failure;
+mod inputs;
+mod model;
+mod options;
+
+pub use binding::{AiBinding, MissingBinding};
+pub use body::{AbortOnDrop, JsBody};
+pub use model::WorkersAiModel;

@@ -1,0 +1,207 @@
+//! What the Worker and its Durable Objects say to each other, as JSON.
+//!
+//! Worker and objects are one program, but not always of one version: during a deployment an old Worker asks a new object and
+//! the other way round. So a field that is added must be optional, and a variant that is added must not be asked for before
+//! every object knows it.
+
+use std::time::Duration;
+
+use enigma_core::idempotency::{Fingerprint, IdempotencyKey};
+use enigma_core::ledger::{BudgetExceeded, Settlement};
+use enigma_core::limit::{Decision, LimitCheck, Opinion, Question, RateStatus, StreamsFull, Subject, WindowPolicy};
+use enigma_core::session::{Retention, Turn};
+use enigma_core::tenant::TokenBudget;
+use enigma_core::usage::UsageRecord;
+use enigma_core::{RequestId, SessionId, TenantId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// A message to an object.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Message<Q> {
+    /// Whose object is meant. An object answers its own tenant only.
+    pub(crate) tenant: TenantId,
+    pub(crate) ask: Q,
+}
+
+/// A limit that a request must pass.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Check {
+    subject: String,
+    pub(crate) policy: WindowPolicy,
+}
+
+impl Check {
+    pub(crate) fn subject(&self) -> Subject {
+        Subject::from_text(&self.subject)
+    }
+}
+
+impl From<&LimitCheck<'_>> for Check {
+    fn from(check: &LimitCheck<'_>) -> Self {
+        Self { subject: check.subject.as_str().to_owned(), policy: *check.policy }
+    }
+}
+
+/// One of the tenant's streams, for a request.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct StreamAsk {
+    pub(crate) request: RequestId,
+    pub(crate) max_streams: u32,
+    pub(crate) expires_at: Timestamp,
+}
+
+/// A question to a line of windows, each in an object of its own. It goes from one object to the next, and the tenant's own is
+/// always the last.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LineAsk {
+    pub(crate) question: LineQuestion,
+    /// The windows from this object on; the first one is its own.
+    pub(crate) checks: Vec<Check>,
+    /// Taken by the last object, when every window gave a slot.
+    pub(crate) stream: Option<StreamAsk>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LineQuestion {
+    /// For a slot, or what they think of it.
+    Slot(Question),
+    /// How full they are.
+    Peek(Timestamp),
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LineAnswer {
+    Decided { decision: Decision, full: Option<StreamsFull> },
+    Thinks(Opinion),
+    Peeked { status: RateStatus, at: Timestamp },
+}
+
+/// A question to the object of a tenant.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LedgerAsk {
+    Line(LineAsk),
+    EnterStream {
+        stream: StreamAsk,
+        now: Timestamp,
+    },
+    LeaveStream {
+        request: RequestId,
+    },
+    Reserve {
+        request: RequestId,
+        tokens: u64,
+        budget: TokenBudget,
+        lifetime: Duration,
+        now: Timestamp,
+    },
+    Settle {
+        request: RequestId,
+        used: u64,
+        budget: TokenBudget,
+        now: Timestamp,
+    },
+    Release {
+        request: RequestId,
+    },
+    Balance {
+        now: Timestamp,
+    },
+    Close(Box<CloseAsk>),
+    Record(Box<UsageRecord>),
+    Records {
+        limit: u32,
+    },
+    BeginKey {
+        key: IdempotencyKey,
+        fingerprint: Fingerprint,
+        holder: RequestId,
+        lease_until: Timestamp,
+        now: Timestamp,
+    },
+    FinishKey {
+        key: IdempotencyKey,
+        holder: RequestId,
+        answer: String,
+        keep_until: Timestamp,
+    },
+    AbandonKey {
+        key: IdempotencyKey,
+        holder: RequestId,
+    },
+}
+
+/// The end of a request that got in.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CloseAsk {
+    pub(crate) request: RequestId,
+    pub(crate) spending: SpendingAsk,
+    pub(crate) record: Option<UsageRecord>,
+    pub(crate) now: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SpendingAsk {
+    None,
+    Released,
+    Used { tokens: u64, reserved: u64, budget: TokenBudget },
+}
+
+pub(crate) type Reserved = Result<(), BudgetExceeded>;
+pub(crate) type EnteredStream = Result<(), StreamsFull>;
+pub(crate) type Settled = Option<Settlement>;
+
+/// A question to the object of a session.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SessionAsk {
+    pub(crate) session: SessionId,
+    pub(crate) verb: SessionVerb,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SessionVerb {
+    /// Waits for the turn; answered when it has come.
+    Enter {
+        request: RequestId,
+        lease: Duration,
+    },
+    /// The same, with the newest messages in the answer.
+    Begin {
+        request: RequestId,
+        lease: Duration,
+        limit: u32,
+        retention: Retention,
+        now: Timestamp,
+    },
+    /// Ends the turn of a request, or its waiting.
+    Leave {
+        request: RequestId,
+    },
+    /// Appends, and ends the turn of `request`, when one is named.
+    Append {
+        turn: Turn,
+        retention: Retention,
+        now: Timestamp,
+        request: Option<RequestId>,
+    },
+    Recent {
+        limit: u32,
+        retention: Retention,
+        now: Timestamp,
+    },
+    Page {
+        before: Option<u64>,
+        limit: u32,
+        retention: Retention,
+        now: Timestamp,
+    },
+    Delete,
+    Prune {
+        retention: Retention,
+        now: Timestamp,
+    },
+}

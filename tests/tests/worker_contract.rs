@@ -1,0 +1,56 @@
+//! The contract suites of the ports, over the real Durable Objects, KV and D1, inside workerd. A Worker that is made for it
+//! runs them (`tests/worker`); each test here asks it to run one case.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use enigma_conformance::{Api, Worker, WorkerConfig};
+use tokio::sync::Mutex;
+
+/// The longest that a case takes: the random ones make thousands of calls.
+const LONGEST: Duration = Duration::from_secs(300);
+
+fn worker() -> &'static Worker {
+    static WORKER: OnceLock<Worker> = OnceLock::new();
+    WORKER.get_or_init(|| WorkerConfig::new().package("tests/worker").start())
+}
+
+async fn run(port: &str, case: &str) {
+    // The realm of a case is that of its isolate, so that there is one at a time.
+    static NUMBER: Mutex<usize> = Mutex::const_new(0);
+    let mut number = NUMBER.lock().await;
+    *number += 1;
+    // No case finds what another has left.
+    let path = format!("/contract/{port}/{case}?realm=case{number}");
+    let answer = Api::patient(&worker().base_url, LONGEST).get(&path).await;
+    assert_eq!((answer.status, answer.text.as_str()), (200, "passed"), "{port}::{case}");
+}
+
+macro_rules! suite {
+    ($port:ident, $cases:ident) => {
+        mod $port {
+            macro_rules! run {
+                ($case:ident) => {
+                    #[tokio::test]
+                    async fn $case() {
+                        super::run(stringify!($port), stringify!($case)).await;
+                    }
+                };
+            }
+
+            enigma_contract::$cases!(run);
+        }
+    };
+}
+
+suite!(idempotency_store, idempotency_store_cases);
+suite!(rate_limiter, rate_limiter_cases);
+suite!(request_books, request_books_cases);
+suite!(session_index, session_index_cases);
+suite!(session_store, session_store_cases);
+suite!(session_turns, session_turns_cases);
+suite!(stream_slots, stream_slots_cases);
+suite!(telemetry, telemetry_cases);
+suite!(tenant_directory, tenant_directory_cases);
+suite!(token_ledger, token_ledger_cases);
+suite!(turn_queue, turn_queue_cases);
