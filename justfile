@@ -31,6 +31,7 @@ wasm:
     scripts/wasm-target.sh
     cargo clippy -p enigma-core -p enigma-http {{ wasm }} -- -D warnings
     cargo clippy -p enigma-openai --no-default-features {{ wasm }} -- -D warnings
+    cargo clippy -p enigma-cloudflare -p enigma-worker -p enigma-test-worker {{ wasm }} -- -D warnings
 
 # Check the dependency tree: licences, bans, sources, advisories
 deny:
@@ -59,3 +60,7 @@ worker-dev *OPTIONS:
 # Check what wrangler would deploy, for every environment; needs no account
 worker-dry-run:
     scripts/worker-dry-run.sh
+
+# Measure the built Worker in workerd
+bench-worker: worker-build
+    node apps/worker/local/bench.mjs

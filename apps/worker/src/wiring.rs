@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use axum::Router;
 use enigma_cloudflare::{
     AiBinding, D1SessionIndex, KvTenantDirectory, MissingBinding, ObjectBooks, ObjectIdempotencyStore, ObjectSessions,
-    Objects, TenantRules, WorkerClock, WorkerIds, WorkersAiModel,
+    Objects, TenantRules, UsageDataset, WorkerClock, WorkerIds, WorkersAiModel,
 };
 use enigma_core::admission::Admission;
 use enigma_core::chat::{ChatPorts, ChatService, SessionService};
@@ -49,7 +49,7 @@ pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
     let ids: Arc<dyn IdSource> = Arc::new(WorkerIds);
     let objects = Objects::from_env(env)?;
     let index = D1SessionIndex::from_env(env)?;
-    let books = ObjectBooks::new(objects.clone());
+    let books = ObjectBooks::new(objects.clone()).with_dataset(UsageDataset::from_env(env));
     let lifetime = config.chat.request_timeout + config.chat.send_timeout + RESERVATION_MARGIN;
     let sessions = Arc::new(ObjectSessions::new(objects.clone(), index.clone(), lifetime, config.chat.request_timeout));
     let rules = TenantRules { production: config.environment.is_production, serves: None };

@@ -13,6 +13,7 @@ use enigma_core::usage::UsageRecord;
 use enigma_core::{PortError, RequestId, TenantId, Timestamp};
 use serde::de::DeserializeOwned;
 
+use crate::analytics::UsageDataset;
 use crate::call::{AT_ONCE, Objects};
 use crate::message::{
     Check, CloseAsk, EnteredStream, LedgerAsk, LineAnswer, LineAsk, LineQuestion, Reserved, Settled, SpendingAsk,
@@ -35,12 +36,19 @@ const BOOKS: &str = "request books";
 #[derive(Clone)]
 pub struct ObjectBooks {
     objects: Objects,
+    dataset: Option<UsageDataset>,
 }
 
 impl ObjectBooks {
     /// The books that `objects` keep.
     pub fn new(objects: Objects) -> Self {
-        Self { objects }
+        Self { objects, dataset: None }
+    }
+
+    /// Tells `dataset` too what requests have used, when there is one.
+    #[must_use]
+    pub fn with_dataset(self, dataset: Option<UsageDataset>) -> Self {
+        Self { dataset, ..self }
     }
 
     /// The newest usage records of a tenant, at most `limit`, the newest first.
@@ -229,6 +237,10 @@ impl RequestBooks for ObjectBooks {
             Spending::Used { tokens, reserved, budget } => SpendingAsk::Used { tokens, reserved, budget: *budget },
         };
         let close = CloseAsk { request: closing.request, spending, record: closing.record.cloned(), now };
-        self.ledger(BOOKS, tenant, LedgerAsk::Close(Box::new(close))).await
+        let settlement = self.ledger(BOOKS, tenant, LedgerAsk::Close(Box::new(close))).await?;
+        if let (Some(dataset), Some(record)) = (&self.dataset, closing.record) {
+            dataset.write(tenant, record, settlement);
+        }
+        Ok(settlement)
     }
 }

@@ -1,6 +1,7 @@
 //! Adapters of enigma-core's ports to Cloudflare's bindings.
 
 mod ai;
+mod analytics;
 mod books;
 mod call;
 mod deadline;
@@ -14,6 +15,7 @@ mod session_index;
 mod sessions;
 
 pub use ai::{AbortOnDrop, AiBinding, JsBody, MissingBinding, WorkersAiModel};
+pub use analytics::UsageDataset;
 pub use books::ObjectBooks;
 pub use call::Objects;
 pub use directory::{Freshness, KEY as TENANTS_KEY, KvTenantDirectory, ServesModel, TenantRules};
