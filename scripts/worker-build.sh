@@ -14,6 +14,14 @@ profile=${2:-worker}
 limit=1048576
 
 scripts/worker-tools.sh
+# Where worker-tools.sh has put them, when there was nothing on the PATH.
+PATH=$PATH:${CARGO_INSTALL_ROOT:-${CARGO_HOME:-$HOME/.cargo}}/bin
+
+# Builds that start at the same time must not write to one directory at the same time. What cargo leaves running in the
+# background (a compiler cache's server) must not hold the lock.
+mkdir -p "$root/target"
+exec 8>"$root/target/worker-build.lock"
+if command -v flock >/dev/null; then flock 8; fi
 
 modules=$root/apps/worker/node_modules
 binaries=$(dirname "$(command -v cargo)")
@@ -27,17 +35,26 @@ build=(env -u CARGO_ENCODED_RUSTFLAGS "PATH=$root/scripts/stable-toolchain:$bina
 cd "$package"
 # The same that worker-build does first: what it would do with the result is done only when there is a new one.
 "${build[@]}" RUSTFLAGS=-Cpanic=unwind WASM_BINDGEN_USE_JS_SYS=1 cargo +nightly build --quiet --lib --profile "$profile" \
-  --target wasm32-unknown-unknown -Z build-std=std,panic_unwind
+  --target wasm32-unknown-unknown -Z build-std=std,panic_unwind 8>&-
 name=$(awk -F '"' '/^name = / { print $2; exit }' Cargo.toml)
-compiled=${CARGO_TARGET_DIR:-$root/target}/wasm32-unknown-unknown/$profile/${name//-/_}.wasm
+target=$("${build[@]}" cargo metadata --format-version 1 --no-deps --offline 8>&- |
+  node -p 'JSON.parse(require("node:fs").readFileSync(0, "utf8")).target_directory')
+compiled=$target/wasm32-unknown-unknown/$profile/${name//-/_}.wasm
 wasm=build/index_bg.wasm
-if [[ ! $wasm -nt $compiled || ! $wasm -nt $root/scripts/worker-build.sh ]]; then
-  env -u RUSTFLAGS "${build[@]}" worker-build --panic-unwind --profile "$profile"
+# By what it was made of, as dates lie: of another profile's result, or of one that cargo had kept.
+made_of=build/made-of
+sum=$(command -v sha256sum || echo 'shasum -a 256')
+parts=$($sum "$compiled" "$root"/scripts/worker-{build,tools}.sh "$root/apps/worker/package-lock.json" | cut -d ' ' -f 1)
+if [[ ! -f $wasm || ! -f $made_of || $(<"$made_of") != "$parts" ]]; then
+  rm -f "$made_of"
+  env -u RUSTFLAGS "${build[@]}" worker-build --panic-unwind --profile "$profile" 8>&-
   # The names of functions help nobody in production, and would be loaded with them. The features are those that workerd
   # reads; with all of them, newer encodings would be written.
   features=(--enable-{mutable-globals,sign-ext,nontrapping-float-to-int,bulk-memory,multivalue,reference-types,exception-handling})
   "$WASM_OPT_BIN" "${features[@]}" --strip-debug --strip-producers "$wasm" -o "$wasm.stripped"
   mv "$wasm.stripped" "$wasm"
+  # Last, so that an interrupted build is not taken for the whole.
+  printf '%s\n' "$parts" >"$made_of"
 fi
 size=$(wc -c <"$wasm")
 compressed=$(gzip -9 -c "$wasm" | wc -c)

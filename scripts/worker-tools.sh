@@ -3,6 +3,8 @@
 # Cargo.lock, and the npm packages of apps/worker. Takes no time where all of it is there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# Where `cargo install` puts things, which a cargo that did not come by rustup has not put on the PATH.
+PATH=$PATH:${CARGO_INSTALL_ROOT:-${CARGO_HOME:-$HOME/.cargo}}/bin
 
 worker_build=0.8.7
 wasm_bindgen=$(awk '/^name = "wasm-bindgen"$/ { getline; gsub(/version = |"/, ""); print }' Cargo.lock)

@@ -1,6 +1,6 @@
 //! Where a request came from: the peer, unless that is a proxy whose word counts.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use enigma_core::tenant::ClientAddress;
@@ -67,7 +67,7 @@ pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[Netwo
         let Some(hop) = hops.next().and_then(|hop| address(str::from_utf8(hop).ok()?.trim())) else { break };
         client = hop;
     }
-    ClientAddress::new(&subject(client))
+    ClientAddress::of_ip(client)
 }
 
 /// An address, with or without a port: proxies write both.
@@ -75,18 +75,6 @@ fn address(hop: &str) -> Option<IpAddr> {
     let bare = hop.strip_prefix('[').and_then(|hop| hop.split_once(']')).map_or(hop, |(address, _)| address);
     let address = bare.parse().or_else(|_| hop.parse().map(|socket: std::net::SocketAddr| socket.ip()));
     address.ok().map(|address: IpAddr| address.to_canonical())
-}
-
-/// What limits count by. Whoever has an IPv6 address has its whole /64 (RFC 6177), and must not be a new client with each of
-/// them.
-fn subject(address: IpAddr) -> String {
-    match address {
-        IpAddr::V6(v6) if !v6.is_loopback() => {
-            let network = Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64);
-            format!("{network}/64")
-        }
-        other => other.to_string(),
-    }
 }
 
 #[cfg(test)]

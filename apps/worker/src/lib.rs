@@ -21,6 +21,7 @@ use enigma_core::ports::Background;
 use enigma_core::tenant::ClientAddress;
 use enigma_http::{ErrorCode, refuse};
 use futures_util::FutureExt;
+use http::HeaderMap;
 use tower::Service;
 use worker::{AbortSignal, Context, Env, HttpRequest};
 
@@ -65,15 +66,20 @@ async fn route(request: HttpRequest, env: &Env, context: Context) -> Result<http
     let mut router = router(env).ok_or(ErrorCode::Unavailable)?;
     let mut request = request.map(Body::new);
     let presence = Presence::of(request.extensions_mut().remove::<AbortSignal>());
-    // Set by the platform, which overwrites what a client sends under this name.
-    let address = request.headers().get("cf-connecting-ip").and_then(|value| value.to_str().ok()).unwrap_or("unknown");
-    let address = ClientAddress::new(address);
+    let address = client_address(request.headers());
     let background: Arc<dyn Background> = Arc::new(WaitUntil::new(Arc::new(context)));
     request.extensions_mut().insert(address);
     request.extensions_mut().insert(background);
     // Of a client that has gone, nobody reads what it is told.
     let Ok(response) = presence.race(router.call(request)).await.ok_or(ErrorCode::Unavailable)?;
     Ok(response.map(|body| presence.watch(body)))
+}
+
+/// Where the request came from, as the platform says, which overwrites what a client sends under this name.
+fn client_address(headers: &HeaderMap) -> ClientAddress {
+    let said = headers.get("cf-connecting-ip").and_then(|value| value.to_str().ok());
+    let address = said.and_then(|address| address.parse().ok());
+    address.map_or_else(|| ClientAddress::new("unknown"), ClientAddress::of_ip)
 }
 
 /// The isolate's router. What is wrong with its making is logged once, as nothing changes it but a new deployment.
@@ -91,4 +97,24 @@ fn router(env: &Env) -> Option<Router> {
         });
         made.clone()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_its_address_or_its_network() {
+        let client = |address: &str| {
+            let headers =
+                HeaderMap::from_iter([(http::HeaderName::from_static("cf-connecting-ip"), address.parse().unwrap())]);
+            client_address(&headers).as_str().to_owned()
+        };
+        assert_eq!(client("192.0.2.1"), "192.0.2.1");
+        assert_eq!(client("::ffff:192.0.2.1"), "192.0.2.1");
+        assert_eq!(client("2001:db8:1:2:3::4"), "2001:db8:1:2::/64");
+        assert_eq!(client("2001:db8:1:2:ffff::"), client("2001:db8:1:2::1"));
+        assert_eq!(client("somewhere"), "unknown");
+        assert_eq!(client_address(&HeaderMap::new()).as_str(), "unknown");
+    }
 }

@@ -17,6 +17,7 @@ use enigma_core::tenant::Resolver;
 use enigma_core::{PortError, ProviderId, RequestId, TenantId, Timestamp};
 use enigma_http::{App, AppPorts, Readiness};
 use enigma_openai::OpenAiModel;
+use futures_util::future::{Either, select};
 use thiserror::Error;
 use worker::Env;
 
@@ -28,6 +29,9 @@ use crate::transport::FetchTransport;
 const RESERVATION_MARGIN: Duration = Duration::from_secs(60);
 /// How long a deletion waits for a turn that is under way.
 const DELETION_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the bindings may take to show that they are there.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why this Worker can answer nothing.
 #[derive(Debug, Error)]
@@ -83,9 +87,9 @@ pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
             Arc::clone(&clock),
             DELETION_PATIENCE,
         ),
+        readiness: Arc::new(BindingsAnswer { books, listed, clock: Arc::clone(&clock) }),
         clock,
         ids,
-        readiness: Arc::new(BindingsAnswer { books, listed }),
     };
     Ok(enigma_http::router(App::new(ports, config.http.clone())))
 }
@@ -119,6 +123,7 @@ fn catalog(config: &Config, env: &Env) -> Result<StaticCatalog, MissingBinding> 
 struct BindingsAnswer {
     books: ObjectBooks,
     listed: Arc<dyn SessionIndex>,
+    clock: Arc<dyn Clock>,
 }
 
 #[async_trait]
@@ -131,7 +136,11 @@ impl Readiness for BindingsAnswer {
             TokenLedger::release(&self.books, &nobody, &request).await?;
             Ok::<_, PortError>(())
         };
-        probe.await.map_err(|error| format!("a binding does not answer: {error}"))
+        let late = self.clock.sleep(PROBE_TIMEOUT);
+        match select(std::pin::pin!(probe), late).await {
+            Either::Left((probed, _)) => probed.map_err(|error| format!("a binding does not answer: {error}")),
+            Either::Right(((), _)) => Err("the bindings do not answer in time".to_owned()),
+        }
     }
 }
 

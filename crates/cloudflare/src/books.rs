@@ -65,7 +65,12 @@ impl ObjectBooks {
         tenant: &TenantId,
         ask: LedgerAsk,
     ) -> Result<A, PortError> {
-        self.objects.ask(port, &ObjectName::ledger(tenant), tenant, ask, AT_ONCE).await
+        let name = ObjectName::ledger(tenant);
+        if ask.may_be_said_twice() {
+            self.objects.ask_again(port, &name, tenant, ask, AT_ONCE).await
+        } else {
+            self.objects.ask(port, &name, tenant, ask, AT_ONCE).await
+        }
     }
 
     /// Asks the line of a request's windows.

@@ -46,6 +46,27 @@ impl Objects {
         }
     }
 
+    /// Asks the object `name` what it may be asked twice: once more, when it was reset or moved while it was asked.
+    ///
+    /// # Errors
+    /// [`PortError`] of `port`.
+    pub(crate) async fn ask_again<Q: Serialize + Clone, A: DeserializeOwned>(
+        &self,
+        port: &'static str,
+        name: &ObjectName,
+        tenant: &TenantId,
+        ask: Q,
+        limit: Duration,
+    ) -> Result<A, PortError> {
+        match self.ask(port, name, tenant, ask.clone(), limit).await {
+            Err(error @ PortError::Unavailable { .. }) => {
+                tracing::warn!(port, error = &error as &dyn std::error::Error, "asks an object again");
+                self.ask(port, name, tenant, ask, limit).await
+            }
+            answered => answered,
+        }
+    }
+
     /// Asks the object `name`, for at most `limit`.
     ///
     /// # Errors

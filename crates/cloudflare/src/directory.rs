@@ -132,6 +132,7 @@ impl KvTenantDirectory {
         if let Next::Use(index) = self.copy().next(begun) {
             return Ok(index);
         }
+        tracing::debug!(target: "enigma::subrequest", binding = BINDING, port = PORT, "reads KV");
         let read = deadline(PORT, LIMIT, async {
             let value = self.config.get(KEY).cache_ttl(CACHE_SECONDS).text().await;
             value.map_err(|error| PortError::unavailable(PORT, error.to_string()))

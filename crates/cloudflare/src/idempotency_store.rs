@@ -28,7 +28,12 @@ impl ObjectIdempotencyStore {
     }
 
     async fn ask<A: DeserializeOwned>(&self, tenant: &TenantId, ask: LedgerAsk) -> Result<A, PortError> {
-        self.objects.ask(PORT, &ObjectName::ledger(tenant), tenant, ask, AT_ONCE).await
+        let name = ObjectName::ledger(tenant);
+        if ask.may_be_said_twice() {
+            self.objects.ask_again(PORT, &name, tenant, ask, AT_ONCE).await
+        } else {
+            self.objects.ask(PORT, &name, tenant, ask, AT_ONCE).await
+        }
     }
 }
 

@@ -79,7 +79,7 @@ pub(crate) enum LineAnswer {
 }
 
 /// A question to the object of a tenant.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum LedgerAsk {
     Line(LineAsk),
@@ -133,8 +133,27 @@ pub(crate) enum LedgerAsk {
     },
 }
 
+impl LedgerAsk {
+    /// Whether asking twice leaves what asking once does, so that a question whose answer was lost can be asked again.
+    pub(crate) const fn may_be_said_twice(&self) -> bool {
+        match self {
+            Self::LeaveStream { .. }
+            | Self::Reserve { .. }
+            | Self::Release { .. }
+            | Self::Balance { .. }
+            | Self::Close(_)
+            | Self::Record(_)
+            | Self::Records { .. }
+            | Self::FinishKey { .. }
+            | Self::AbandonKey { .. } => true,
+            // These take something, or tell what became of it by what they find.
+            Self::Line(_) | Self::EnterStream { .. } | Self::Settle { .. } | Self::BeginKey { .. } => false,
+        }
+    }
+}
+
 /// The end of a request that got in.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct CloseAsk {
     pub(crate) request: RequestId,
     pub(crate) spending: SpendingAsk,
@@ -155,13 +174,13 @@ pub(crate) type EnteredStream = Result<(), StreamsFull>;
 pub(crate) type Settled = Option<Settlement>;
 
 /// A question to the object of a session.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct SessionAsk {
     pub(crate) session: SessionId,
     pub(crate) verb: SessionVerb,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum SessionVerb {
     /// Waits for the turn; answered when it has come.
@@ -204,4 +223,11 @@ pub(crate) enum SessionVerb {
         retention: Retention,
         now: Timestamp,
     },
+}
+
+impl SessionVerb {
+    /// Whether asking twice leaves what asking once does.
+    pub(crate) const fn may_be_said_twice(&self) -> bool {
+        matches!(self, Self::Leave { .. } | Self::Recent { .. } | Self::Page { .. })
+    }
 }

@@ -39,6 +39,7 @@ impl D1SessionIndex {
     }
 
     fn prepare(&self, statement: &Statement) -> Result<D1PreparedStatement, PortError> {
+        tracing::debug!(target: "enigma::subrequest", binding = BINDING, port = PORT, "asks D1");
         let params: Vec<JsValue> = statement.params.iter().map(js).collect();
         self.database.prepare(statement.sql).bind(&params).map_err(|error| failed(&error))
     }

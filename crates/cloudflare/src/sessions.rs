@@ -20,8 +20,8 @@ const TURNS: &str = "turn queue";
 /// Sessions that one search of a sweep finds.
 const SESSIONS_AT_ONCE: u32 = 64;
 
-/// What appending may take: it writes to D1 as well.
-const APPENDING: Duration = Duration::from_secs(10);
+/// What appending and deleting may take: they write to D1 as well.
+const WITH_THE_LIST: Duration = Duration::from_secs(10);
 
 /// The sessions of tenants, in their Durable Objects. A turn is begun by one call and ended by one.
 #[derive(Clone)]
@@ -48,7 +48,13 @@ impl ObjectSessions {
         limit: Duration,
     ) -> Result<A, PortError> {
         let name = ObjectName::session(tenant, session);
-        self.objects.ask(port, &name, tenant, SessionAsk { session: *session, verb }, limit).await
+        let again = verb.may_be_said_twice();
+        let ask = SessionAsk { session: *session, verb };
+        if again {
+            self.objects.ask_again(port, &name, tenant, ask, limit).await
+        } else {
+            self.objects.ask(port, &name, tenant, ask, limit).await
+        }
     }
 
     fn place(&self, tenant: &TenantId, session: &SessionId, request: RequestId) -> Place {
@@ -126,7 +132,7 @@ impl HeldTurn for Held {
     async fn append(self: Box<Self>, turn: &Turn, retention: &Retention, now: Timestamp) -> Result<(), PortError> {
         let Some((sessions, tenant, session, request)) = self.0.inner.clone() else { return Ok(()) };
         let verb = SessionVerb::Append { turn: turn.clone(), retention: *retention, now, request: Some(request) };
-        let _: SessionSummary = sessions.ask(STORE, &tenant, &session, verb, APPENDING).await?;
+        let _: SessionSummary = sessions.ask(STORE, &tenant, &session, verb, WITH_THE_LIST).await?;
         self.0.forget();
         Ok(())
     }
@@ -147,7 +153,7 @@ impl SessionStore for ObjectSessions {
         now: Timestamp,
     ) -> Result<SessionSummary, PortError> {
         let verb = SessionVerb::Append { turn: turn.clone(), retention: *retention, now, request: None };
-        self.ask(STORE, tenant, session, verb, APPENDING).await
+        self.ask(STORE, tenant, session, verb, WITH_THE_LIST).await
     }
 
     async fn recent(
@@ -175,7 +181,7 @@ impl SessionStore for ObjectSessions {
     }
 
     async fn delete(&self, tenant: &TenantId, session: &SessionId) -> Result<bool, PortError> {
-        self.ask(STORE, tenant, session, SessionVerb::Delete, AT_ONCE).await
+        self.ask(STORE, tenant, session, SessionVerb::Delete, WITH_THE_LIST).await
     }
 
     /// Goes through the sessions that are listed. Each removes by itself what is over; this does it at once.
@@ -186,7 +192,7 @@ impl SessionStore for ObjectSessions {
             let page = self.index.list(tenant, None, since, after, SESSIONS_AT_ONCE).await?;
             for session in &page.sessions {
                 let verb = SessionVerb::Prune { retention: *retention, now };
-                let gone: u32 = self.ask(STORE, tenant, &session.id, verb, APPENDING).await?;
+                let gone: u32 = self.ask(STORE, tenant, &session.id, verb, WITH_THE_LIST).await?;
                 total += u64::from(gone);
             }
             after = page.next;

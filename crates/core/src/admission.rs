@@ -66,6 +66,8 @@ pub struct Permit {
 pub enum Spent {
     /// It set none aside.
     Nothing,
+    /// Nobody has said whether it set some aside. It used nothing of them, and pays nothing.
+    Unknown,
     /// It used nothing of them, and pays nothing.
     Unused(Permit),
     /// It used so many tokens, and pays for them.
@@ -127,7 +129,7 @@ impl Admission {
     /// Sets `tokens` of the tenant's budget aside.
     ///
     /// # Errors
-    /// [`AdmissionError`]; nothing is set aside then.
+    /// [`AdmissionError`]; nothing is set aside then, but that after [`AdmissionError::Port`] nobody knows.
     pub async fn reserve(
         &self,
         context: &TenantContext,
@@ -155,6 +157,7 @@ impl Admission {
     ) -> Result<Settlement, PortError> {
         let (of, spending) = match spent {
             Spent::Nothing => (entry.request, Spending::None),
+            Spent::Unknown => (entry.request, Spending::Released),
             Spent::Unused(permit) => (permit.request, Spending::Released),
             Spent::Used(Permit { request, tokens: reserved }, tokens) => {
                 (request, Spending::Used { tokens, reserved, budget: context.tenant().budget() })

@@ -38,7 +38,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("FALLBACK_MODEL_ID", None,
         "The model that answers where the first one cannot, before the tenant's own"),
     setting("EMBEDDING_MODEL_ID", None,
-        "The model that embeds documents, before the tenant's own"),
+        "The model that is to embed documents, before the tenant's own. Nothing embeds yet"),
     setting("MAX_MESSAGE_COUNT", Some("50"),
         "Messages of history that a model is shown"),
     setting("ENIGMA_CHAT_MAX_HISTORY_TOKENS", Some("4096"),
@@ -52,9 +52,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("ENIGMA_CHAT_SEND_TIMEOUT_SECONDS", Some("20"),
         "How long a client may read nothing of its answer before it counts as gone; at most 25, as the runtime ends all work 30 seconds after a client has left"),
 
-    setting("ENIGMA_MODELS_FIRST_TOKEN_TIMEOUT_SECONDS", Some("60"),
+    setting("ENIGMA_MODELS_FIRST_TOKEN_TIMEOUT_SECONDS", Some("20"),
         "How long a model may take to begin its answer"),
-    setting("ENIGMA_MODELS_IDLE_TIMEOUT_SECONDS", Some("30"),
+    setting("ENIGMA_MODELS_IDLE_TIMEOUT_SECONDS", Some("20"),
         "How long a model may be silent in the middle of its answer"),
     setting("ENIGMA_MODELS_MAX_ATTEMPTS", Some("3"),
         "Calls of one model for one request, the first included"),
@@ -91,7 +91,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     /// What is not as it is natively, and said so in the guide.
-    const DIFFERENT: [&str; 4] = [
+    const DIFFERENT: [&str; 6] = [
+        "ENIGMA_MODELS_FIRST_TOKEN_TIMEOUT_SECONDS",
+        "ENIGMA_MODELS_IDLE_TIMEOUT_SECONDS",
         "ENIGMA_SERVER_KEEP_ALIVE_SECONDS",
         "ENIGMA_CHAT_SEND_TIMEOUT_SECONDS",
         "ENIGMA_PROVIDERS",

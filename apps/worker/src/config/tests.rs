@@ -23,9 +23,11 @@ fn defaults_are_those_of_the_core_but_where_the_platform_differs() {
     assert_eq!(config.chat.prompt.max_tokens, chat.prompt.max_tokens);
     assert_eq!((config.chat.default_max_tokens, config.chat.max_tokens), (chat.default_max_tokens, chat.max_tokens));
     assert_eq!((config.chat.request_timeout, config.chat.send_timeout), (chat.request_timeout, chat.send_timeout));
-    assert_eq!(config.models.timeouts, ModelTimeouts::default());
+    // Once its client has gone, a request's task has 30 seconds: an early leaver's must notice, and keep its books, within them.
+    let patience = Duration::from_secs(20);
+    assert_eq!(config.models.timeouts, ModelTimeouts { first_token: patience, idle: patience });
     assert_eq!(config.models.retry, RetryPolicy::default());
-    assert_eq!(config.models.breaker, BreakerPolicy::default());
+    assert_eq!(config.models.breaker, BreakerPolicy { probe_for: patience, ..BreakerPolicy::default() });
     assert_eq!(config.tenants, Freshness::default());
     assert_eq!(config.http.environment, http.environment);
     assert_eq!(
@@ -69,11 +71,11 @@ fn every_setting_is_read_and_an_empty_one_is_none() {
     assert_eq!(config.chat.prompt.max_tokens, default.chat.prompt.max_tokens + 1);
     assert_eq!((config.chat.default_max_tokens, config.chat.max_tokens), (1025, 4097));
     assert_eq!((config.chat.request_timeout, config.chat.send_timeout), (seconds(301), seconds(21)));
-    assert_eq!((config.models.timeouts.first_token, config.models.timeouts.idle), (seconds(61), seconds(31)));
+    assert_eq!((config.models.timeouts.first_token, config.models.timeouts.idle), (seconds(21), seconds(21)));
     assert_eq!((config.models.retry.max_attempts, config.models.breaker.failures), (4, 6));
     let millis = Duration::from_millis;
     assert_eq!((config.models.retry.base_delay, config.models.retry.max_delay), (millis(251), millis(5001)));
-    assert_eq!((config.models.breaker.open_for, config.models.breaker.probe_for), (seconds(21), seconds(61)));
+    assert_eq!((config.models.breaker.open_for, config.models.breaker.probe_for), (seconds(21), seconds(21)));
     assert_eq!(config.gateway_id.as_deref(), Some("gateway"));
     assert_eq!(config.providers[0].models.iter().map(ModelId::as_str).collect::<Vec<_>>(), ["a"]);
     assert_eq!(config.log_level, Level::WARN, "a level that is said counts for more than DEBUG_LOGGING");

@@ -134,17 +134,29 @@ impl ChatSession {
                 self.ring_for(rows.oldest_at()?, &retention, now).await?;
                 json(&summary)
             }
-            SessionVerb::Recent { limit, retention, now } => json(&rows.recent(limit, retention, now)?),
-            SessionVerb::Page { before, limit, retention, now } => json(&rows.page(before, limit, retention, now)?),
+            SessionVerb::Recent { limit, retention, now } => {
+                let recent = rows.recent(limit, retention, now)?;
+                self.forget_if_empty(&rows).await?;
+                json(&recent)
+            }
+            SessionVerb::Page { before, limit, retention, now } => {
+                let page = rows.page(before, limit, retention, now)?;
+                // Who asks for sessions that do not exist leaves none behind.
+                self.forget_if_empty(&rows).await?;
+                json(&page)
+            }
             SessionVerb::Delete => {
                 let existed = self.rows.transaction(|| rows.delete())?;
+                if existed {
+                    self.unlist(tenant, &rows).await?;
+                }
                 self.forget_if_empty(&rows).await?;
                 json(&existed)
             }
             SessionVerb::Prune { retention, now } => {
                 let gone = self.rows.transaction(|| rows.prune(retention, now))?;
                 if rows.current()?.is_none() {
-                    self.unlist(tenant, &session).await?;
+                    self.unlist(tenant, &rows).await?;
                     self.forget_if_empty(&rows).await?;
                 }
                 json(&gone)
@@ -242,14 +254,31 @@ impl ChatSession {
     async fn list(&self, tenant: &TenantId, summary: &SessionSummary) -> Result<(), ObjectError> {
         if let Err(error) = self.index()?.record(tenant, summary).await {
             tracing::error!(%tenant, error = &error as &dyn std::error::Error, "session was not listed, and will be");
-            self.rows.keep(UNLISTED, &true)?;
-            self.rows.ring_after(SHORTEST_PAUSE, WorkerClock.now()).await?;
+            self.list_later().await?;
         }
         Ok(())
     }
 
-    async fn unlist(&self, tenant: &TenantId, session: &SessionId) -> Result<(), ObjectError> {
-        Ok(self.index()?.remove(tenant, session).await?)
+    /// Takes a session without messages from the list of sessions. When that does not listen, the alarm tries again.
+    async fn unlist(&self, tenant: &TenantId, rows: &SessionRows<'_>) -> Result<(), ObjectError> {
+        match self.index()?.remove(tenant, &rows.session).await {
+            Ok(()) => self.rows.drop_kept(UNLISTED)?,
+            Err(error) => {
+                tracing::error!(%tenant, error = &error as &dyn std::error::Error, "session is still listed, and will not be");
+                return self.list_later().await;
+            }
+        }
+        // A turn that has come meanwhile may have been listed before.
+        match rows.current()? {
+            Some(summary) => self.list(tenant, &summary).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Notes that the list of sessions has to be told, and sees to it.
+    async fn list_later(&self) -> Result<(), ObjectError> {
+        self.rows.keep(UNLISTED, &true)?;
+        Ok(self.rows.ring_after(SHORTEST_PAUSE, WorkerClock.now()).await?)
     }
 
     fn index(&self) -> Result<D1SessionIndex, ObjectError> {
@@ -281,7 +310,7 @@ impl ChatSession {
         }
         match rows.current()? {
             None => {
-                self.unlist(&tenant, &session).await?;
+                self.unlist(&tenant, &rows).await?;
                 self.forget_if_empty(&rows).await?;
             }
             Some(summary) => {
@@ -297,10 +326,16 @@ impl ChatSession {
         Ok(())
     }
 
-    /// Deletes the object's whole storage when there are no messages, and nobody has the turn or waits for it.
+    /// Deletes the object's whole storage when there are no messages, nobody has the turn or waits for it, and there is nothing
+    /// left to tell the list of sessions.
     async fn forget_if_empty(&self, rows: &SessionRows<'_>) -> Result<(), ObjectError> {
+        if rows.current()?.is_some() {
+            return Ok(());
+        }
+        // Who has died has left.
+        self.let_in()?;
         let nobody = self.with(|turns| turns.line.is_empty())?;
-        if nobody && rows.current()?.is_none() {
+        if nobody && self.rows.kept::<bool>(UNLISTED)?.is_none() {
             self.memory.borrow_mut().take();
             self.rows.delete_everything().await?;
         }

@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use enigma_core::TenantId;
 use enigma_core::limit::{Question, Step};
 use enigma_core::ports::Clock;
+use enigma_core::{PortError, TenantId, Timestamp};
 use futures_util::lock::Mutex;
 use worker::wasm_bindgen;
 use worker::{DurableObject, Env, Request, Response, State, durable_object};
@@ -21,8 +21,12 @@ use crate::runtime::WorkerClock;
 
 const PORT: &str = "rate limiter";
 
-/// How long the next object may take: less than the one who asked waits for this one.
-const NEXT: Duration = AT_ONCE.saturating_sub(Duration::from_secs(1));
+/// How long a question may take in all, with its wait for its turn and the objects behind this one: less than the one who asked
+/// waits. What is decided for somebody who has gone would take slots, and one of the tenant's streams, for nobody.
+const PATIENCE: Duration = AT_ONCE.saturating_sub(Duration::from_secs(1));
+
+/// The shortest time to the alarm that forgets a subject of whom nothing was counted yet.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Counts the requests of one subject of one tenant, and asks the objects behind it in the line of a request's windows.
 #[durable_object(alarm)]
@@ -91,10 +95,14 @@ impl RateLimiter {
         let Some((own, rest)) = ask.checks.split_first() else {
             return Err(ObjectError::Question("it is about no window".to_owned()));
         };
+        let until = WorkerClock.now().saturating_add(PATIENCE);
         // Whoever waits for an answer from behind has the window for itself.
         let _alone = self.line.lock().await;
+        left(until)?;
         let policy = &own.policy;
         self.with(|_| belongs(&self.rows, tenant))?;
+        // Before anything is counted: what is written down will be looked at again.
+        self.forget_later(policy.sustained.length).await?;
         let ends_here = rest.is_empty() && ask.stream.is_none();
         let now = match ask.question {
             LineQuestion::Peek(now) => {
@@ -103,7 +111,8 @@ impl RateLimiter {
                     let status = self.with(|it| Ok(it.window.peek(policy, at)))?;
                     return Ok(LineAnswer::Peeked { status, at });
                 }
-                let LineAnswer::Peeked { status, at } = self.next(tenant, ask, LineQuestion::Peek(at)).await? else {
+                let LineAnswer::Peeked { status, at } = self.next(tenant, ask, LineQuestion::Peek(at), until).await?
+                else {
                     return Err(unexpected());
                 };
                 let status = self.with(|it| Ok(it.window.peek_with(policy, status, at)))?;
@@ -115,7 +124,7 @@ impl RateLimiter {
                     return Ok(LineAnswer::Thinks(own));
                 }
                 let question = LineQuestion::Slot(Question::Consult(own.at));
-                let LineAnswer::Thinks(theirs) = self.next(tenant, ask, question).await? else {
+                let LineAnswer::Thinks(theirs) = self.next(tenant, ask, question, until).await? else {
                     return Err(unexpected());
                 };
                 return Ok(LineAnswer::Thinks(self.with(|it| Ok(it.window.consult_with(policy, &theirs)))?));
@@ -126,7 +135,6 @@ impl RateLimiter {
             let decision = self.with(|it| {
                 Ok(self.rows.transaction(|| it.decide(&self.rows, policy, |window| window.acquire(policy, now)))?)
             })?;
-            self.forget_later().await?;
             return Ok(LineAnswer::Decided { decision, full: None });
         }
         let mut step = self.with(|it| Ok(it.window.begin(policy, now)))?;
@@ -138,28 +146,33 @@ impl RateLimiter {
                     step = self.with(|it| Ok(it.window.after_opinion(policy, &alone)))?;
                 }
                 Step::Ask(question @ Question::Consult(_)) => {
-                    let LineAnswer::Thinks(theirs) = self.next(tenant, ask, LineQuestion::Slot(question)).await? else {
-                        return Err(unexpected());
-                    };
+                    let answered = self.next(tenant, ask, LineQuestion::Slot(question), until).await?;
+                    let LineAnswer::Thinks(theirs) = answered else { return Err(unexpected()) };
                     step = self.with(|it| Ok(it.window.after_opinion(policy, &theirs)))?;
                 }
                 Step::Ask(question @ Question::Acquire(_)) => {
-                    let answered = self.next(tenant, ask, LineQuestion::Slot(question)).await?;
+                    let answered = self.next(tenant, ask, LineQuestion::Slot(question), until).await?;
                     let LineAnswer::Decided { decision, full } = answered else { return Err(unexpected()) };
                     let decision = self.with(|it| {
                         Ok(self.rows.transaction(|| {
                             it.decide(&self.rows, policy, |window| window.after_decision(policy, decision))
                         })?)
                     })?;
-                    self.forget_later().await?;
                     return Ok(LineAnswer::Decided { decision, full });
                 }
             }
         }
     }
 
-    /// Asks the object behind this one in the line.
-    async fn next(&self, tenant: &TenantId, ask: &LineAsk, question: LineQuestion) -> Result<LineAnswer, ObjectError> {
+    /// Asks the object behind this one in the line, which must answer before `until`.
+    async fn next(
+        &self,
+        tenant: &TenantId,
+        ask: &LineAsk,
+        question: LineQuestion,
+        until: Timestamp,
+    ) -> Result<LineAnswer, ObjectError> {
+        let limit = left(until)?;
         let objects = Objects::from_env(&self.env).map_err(|missing| ObjectError::Question(missing.to_string()))?;
         let checks = ask.checks[1..].to_vec();
         let name = checks
@@ -167,16 +180,22 @@ impl RateLimiter {
             .map_or_else(|| ObjectName::ledger(tenant), |check| ObjectName::limiter(tenant, &check.subject()));
         let line = LineAsk { question, checks, stream: ask.stream };
         Ok(match name.class() {
-            Class::TenantLedger => objects.ask(PORT, &name, tenant, LedgerAsk::Line(line), NEXT).await?,
-            _ => objects.ask(PORT, &name, tenant, line, NEXT).await?,
+            Class::TenantLedger => objects.ask(PORT, &name, tenant, LedgerAsk::Line(line), limit).await?,
+            _ => objects.ask(PORT, &name, tenant, line, limit).await?,
         })
     }
 
-    /// Sees to it that a subject that falls silent is forgotten.
-    async fn forget_later(&self) -> Result<(), ObjectError> {
-        let pause = self.with(|it| Ok(it.longest()))?;
+    /// Sees to it that a subject that falls silent is forgotten, at the earliest after a window of `length`.
+    async fn forget_later(&self, length: Duration) -> Result<(), ObjectError> {
+        let pause = self.with(|it| Ok(it.longest()))?.max(length).max(SHORTEST_PAUSE);
         Ok(self.rows.ring_after(pause, WorkerClock.now()).await?)
     }
+}
+
+/// How long it is until then; an error when the time has come.
+fn left(until: Timestamp) -> Result<Duration, ObjectError> {
+    let left = until.since(WorkerClock.now());
+    if left.is_zero() { Err(PortError::Timeout { port: PORT }.into()) } else { Ok(left) }
 }
 
 fn unexpected() -> ObjectError {

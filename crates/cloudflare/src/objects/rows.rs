@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use enigma_core::Timestamp;
+use futures_util::future::try_join;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -160,11 +161,11 @@ impl Rows {
         self.alarm_at.set(None);
     }
 
-    /// Deletes everything, the tables and the alarm too: what then is, is nothing.
+    /// Deletes everything, the tables and the alarm too: what then is, is nothing. Both are begun at once: a request that comes
+    /// meanwhile finds an object in which nothing was ever written.
     pub(super) async fn delete_everything(&self) -> Result<(), RowsError> {
         self.alarm_at.set(None);
-        self.storage.delete_alarm().await?;
-        self.storage.delete_all().await?;
+        try_join(self.storage.delete_alarm(), self.storage.delete_all()).await?;
         Ok(())
     }
 }

@@ -24,6 +24,9 @@ const USAGE_FOR: Duration = Duration::from_secs(40 * 86_400);
 /// Rows of a kind that one alarm deletes; the next one goes on.
 const DELETED_AT_ONCE: u32 = 1_000;
 
+/// Old usage records that go when a new one comes: more than one, so that they become fewer however many requests there are.
+const OLD_FOR_NEW: u32 = 2;
+
 /// The shortest time to the next alarm, so that a wrong clock does not make it ring all the time.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -158,7 +161,7 @@ impl Memory {
                 }
             })?),
             LedgerAsk::Close(close) => json(&self.close(rows, *close)?),
-            LedgerAsk::Record(record) => json(&usage_rows::add(rows, &record)?),
+            LedgerAsk::Record(record) => json(&keep_record(rows, &record)?),
             LedgerAsk::Records { limit } => json(&usage_rows::newest(rows, limit)?),
             LedgerAsk::BeginKey { key, fingerprint, holder, lease_until, now } => {
                 json(&idempotency_rows::begin(rows, &key, &fingerprint, &holder, lease_until, now)?)
@@ -222,11 +225,16 @@ impl Memory {
         };
         if let Some(record) = record {
             let Settlement { charged, overrun } = settlement;
-            usage_rows::add(rows, &UsageRecord { charged, overrun, ..record })?;
+            keep_record(rows, &UsageRecord { charged, overrun, ..record })?;
         }
         lease_rows::leave(&mut self.leases, rows, &request)?;
         Ok(settlement)
     }
+}
+
+fn keep_record(rows: &Rows, record: &UsageRecord) -> Result<(), RowsError> {
+    usage_rows::delete_old(rows, record.at.saturating_sub(USAGE_FOR), OLD_FOR_NEW)?;
+    usage_rows::add(rows, record)
 }
 
 fn json<T: serde::Serialize>(answer: &T) -> Result<Value, ObjectError> {

@@ -13,7 +13,7 @@ use super::command::{ChatCommand, ChatDone, ChatEvent, StreamFailure};
 use super::error::{ChatError, ChatRejected};
 use super::service::Shared;
 use super::transcript::KeptReply;
-use crate::admission::{Entry, Permit, Spent};
+use crate::admission::{AdmissionError, Entry, Permit, Spent};
 use crate::id::{MessageId, ModelId, RequestId};
 use crate::limit::RateStatus;
 use crate::model::{
@@ -153,7 +153,9 @@ impl Conduct {
             Ok(permit) => permit,
             Err(error) => {
                 let_go(turn).await;
-                return refused(opening, error.into(), Spent::Nothing, None);
+                // An answer may have been lost that tokens were set aside: they would be charged when they expire.
+                let spent = if matches!(error, AdmissionError::Port(_)) { Spent::Unknown } else { Spent::Nothing };
+                return refused(opening, error.into(), spent, None);
             }
         };
         let opened = self.open(client, plan, &permit, &history, &mut call).await;

@@ -48,7 +48,7 @@ pub enum Entered {
 pub enum Spending<'a> {
     /// Nothing was set aside.
     None,
-    /// Nothing of it was used, and nothing is charged.
+    /// Nothing of it was used, and nothing is charged; whether there was anything need not be known.
     Released,
     /// What was used is charged.
     Used {
@@ -102,7 +102,8 @@ pub trait RequestBooks: Send + Sync {
     /// it is.
     ///
     /// # Errors
-    /// [`PortError`]; the request is refused then. What it may have set aside is charged when it expires.
+    /// [`PortError`]; the request is refused then. What it may have set aside is charged when it expires, unless the request is
+    /// closed before, as [`Spending::Released`].
     async fn reserve(
         &self,
         tenant: &TenantId,

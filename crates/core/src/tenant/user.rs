@@ -1,5 +1,7 @@
 //! On whose behalf a request is made, and whose limit it counts against.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use super::access::Principal;
 use crate::id::UserId;
 use crate::limit::Subject;
@@ -12,6 +14,18 @@ impl ClientAddress {
     /// An address as text. What cannot be one counts as the one unknown address, so that it shares one limit.
     pub fn new(text: &str) -> Self {
         Self(UserId::new(text).unwrap_or_else(|_| UserId::new("unknown").expect("a plain word is a user id")))
+    }
+
+    /// What limits count by. Whoever has an IPv6 address has its whole /64 (RFC 6177), and must not be a new client with each of
+    /// them. An IPv4 address is the same in both spellings.
+    pub fn of_ip(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V6(v6) if !v6.is_loopback() => {
+                let network = Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64);
+                Self::new(&format!("{network}/64"))
+            }
+            other => Self::new(&other.to_string()),
+        }
     }
 
     /// The address as text.

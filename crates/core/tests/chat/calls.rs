@@ -97,6 +97,17 @@ async fn a_ledger_that_does_not_answer_ends_the_turn_and_the_request() {
 }
 
 #[tokio::test]
+async fn what_a_lost_answer_of_the_ledger_has_set_aside_is_given_back() {
+    let world = World::new();
+    world.calls.lose("reserve");
+    world.ask(world.question(Some(1)).await).await.unwrap_err();
+    assert_eq!(world.calls.take(), NOTHING_SAID);
+    world.background.idle().await;
+    world.assert_nothing_is_held().await;
+    assert_eq!(world.books().await, (0, 0));
+}
+
+#[tokio::test]
 async fn a_session_that_cannot_be_read_ends_the_request() {
     let world = World::new();
     world.calls.fail("begin");

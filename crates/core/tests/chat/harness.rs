@@ -9,11 +9,12 @@ use enigma_core::books::ComposedBooks;
 use enigma_core::chat::{
     ChatCommand, ChatEvent, ChatEvents, ChatPorts, ChatRejected, ChatReply, ChatService, ChatSettings, SessionService,
 };
+use enigma_core::idempotency::{Begin, Fingerprint, IdempotencyKey};
 use enigma_core::model::{
     BreakerPolicy, ChatMessage, ChatModel, Delta, FinishReason, ModelGateway, ModelRoute, ModelTimeouts, RetryPolicy,
     Role, StaticCatalog, Usage,
 };
-use enigma_core::ports::{Clock, IdSource, SessionStore, StreamSlots, TenantDirectory, TokenLedger};
+use enigma_core::ports::{Clock, IdSource, IdempotencyStore, SessionStore, StreamSlots, TenantDirectory, TokenLedger};
 use enigma_core::session::{HistoryPage, Retention, SessionSummary, StoredMessage, Turn};
 use enigma_core::tenant::{
     ClientAddress, Presented, RequestIdentity, Resolver, Tenant, TenantContext, TenantIndex, UserHints,
@@ -41,6 +42,7 @@ pub(crate) struct World {
     pub(crate) ledger: Arc<MemoryTokenLedger>,
     pub(crate) slots: Arc<MemoryStreamSlots>,
     pub(crate) store: Arc<FailingStore>,
+    pub(crate) keys: Arc<FailingKeys>,
     pub(crate) telemetry: Arc<MemoryTelemetry>,
     pub(crate) calls: Calls,
     pub(crate) chat: ChatService,
@@ -54,6 +56,13 @@ pub(crate) struct World {
 pub(crate) struct FailingStore {
     pub(crate) inner: MemorySessionStore,
     pub(crate) fails: std::sync::atomic::AtomicBool,
+}
+
+/// The memory store of keys, unless it is told to give a key and to lose its answer.
+#[derive(Default)]
+pub(crate) struct FailingKeys {
+    inner: MemoryIdempotencyStore,
+    pub(crate) loses_answers: std::sync::atomic::AtomicBool,
 }
 
 pub(crate) fn settings() -> ChatSettings {
@@ -105,7 +114,7 @@ impl World {
         let models =
             ModelGateway::new(Arc::new(catalog), Arc::clone(&shared), Arc::clone(&ids) as _, breaker, retry, timeouts);
         let (ledger, slots) = (Arc::new(MemoryTokenLedger::default()), Arc::new(MemoryStreamSlots::default()));
-        let store = Arc::new(FailingStore::default());
+        let (store, keys) = (Arc::new(FailingStore::default()), Arc::new(FailingKeys::default()));
         let telemetry = Arc::new(MemoryTelemetry::new(100));
         let (index, turns) = (Arc::new(MemorySessionIndex::default()), Arc::new(MemoryTurnQueue::default()));
         let lifetime = settings.request_timeout * 2;
@@ -121,7 +130,7 @@ impl World {
             admission: Admission::new(Arc::new(WatchedBooks { inner: books, calls: calls.clone() }), lifetime),
             models,
             turns: Arc::new(WatchedTurns { inner: queued, calls: calls.clone() }),
-            idempotency: Arc::new(MemoryIdempotencyStore::default()),
+            idempotency: Arc::clone(&keys) as _,
             clock: Arc::clone(&shared),
             ids: ids as _,
         };
@@ -138,6 +147,7 @@ impl World {
             slots,
             sessions: SessionService::new(Arc::clone(&store) as _, index, turns, shared, Duration::from_secs(30)),
             store,
+            keys,
             telemetry,
             calls,
             chat: ChatService::new(ports, settings),
@@ -252,6 +262,40 @@ impl SessionStore for FailingStore {
 
     async fn sweep(&self, tenant: &TenantId, retention: &Retention, now: Timestamp) -> Result<u64, PortError> {
         self.inner.sweep(tenant, retention, now).await
+    }
+}
+
+#[async_trait]
+impl IdempotencyStore for FailingKeys {
+    async fn begin(
+        &self,
+        tenant: &TenantId,
+        key: &IdempotencyKey,
+        fingerprint: &Fingerprint,
+        holder: RequestId,
+        lease_until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Begin, PortError> {
+        let begun = self.inner.begin(tenant, key, fingerprint, holder, lease_until, now).await;
+        if self.loses_answers.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(PortError::Timeout { port: "idempotency store" });
+        }
+        begun
+    }
+
+    async fn finish(
+        &self,
+        tenant: &TenantId,
+        key: &IdempotencyKey,
+        holder: &RequestId,
+        answer: &str,
+        keep_until: Timestamp,
+    ) -> Result<(), PortError> {
+        self.inner.finish(tenant, key, holder, answer, keep_until).await
+    }
+
+    async fn abandon(&self, tenant: &TenantId, key: &IdempotencyKey, holder: &RequestId) -> Result<(), PortError> {
+        self.inner.abandon(tenant, key, holder).await
     }
 }
 

@@ -1,3 +1,5 @@
+use std::sync::atomic::Ordering;
+
 use enigma_core::RequestId;
 use enigma_core::chat::{ChatCommand, ChatError, ChatEvent};
 use enigma_core::idempotency::{Fingerprint, IdempotencyKey};
@@ -82,4 +84,19 @@ async fn a_reply_that_broke_off_is_told_again_as_it_was() {
     assert_eq!(first, again);
     assert!(matches!(again[1], ChatEvent::Failed(_)));
     assert_eq!(world.history(1).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_key_whose_answer_was_lost_does_not_keep_its_repeat_out() {
+    let world = World::new();
+    world.keys.loses_answers.store(true, Ordering::Relaxed);
+    let rejected = world.ask(keyed(&world, 1, "a").await).await.unwrap_err();
+    assert!(matches!(rejected.error, ChatError::Port(_)), "{rejected:?}");
+    world.background.idle().await;
+
+    world.keys.loses_answers.store(false, Ordering::Relaxed);
+    world.main.push(hello());
+    let again = world.ask(keyed(&world, 2, "a").await).await.unwrap();
+    assert!(!again.replayed);
+    assert_eq!(text(&read(again.events).await), "Hello");
 }

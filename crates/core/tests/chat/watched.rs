@@ -13,30 +13,42 @@ use enigma_core::tenant::TokenBudget;
 use enigma_core::turns::QueuedTurns;
 use enigma_core::{PortError, RequestId, SessionId, TenantId, Timestamp};
 
-/// The calls so far, and which of them fail.
+/// The calls so far, which of them fail, and of which the answer is lost.
 #[derive(Clone, Default)]
-pub(crate) struct Calls(Arc<Mutex<(Vec<&'static str>, Vec<&'static str>)>>);
+pub(crate) struct Calls(Arc<Mutex<[Vec<&'static str>; 3]>>);
 
 impl Calls {
     /// Forgets the calls so far, and tells them.
     pub(crate) fn take(&self) -> Vec<&'static str> {
-        std::mem::take(&mut self.0.lock().unwrap().0)
+        std::mem::take(&mut self.0.lock().unwrap()[0])
     }
 
     /// From now on, calls of this name fail without doing anything.
     pub(crate) fn fail(&self, name: &'static str) {
-        self.0.lock().unwrap().1.push(name);
+        self.0.lock().unwrap()[1].push(name);
+    }
+
+    /// From now on, what calls of this name have done is not told.
+    pub(crate) fn lose(&self, name: &'static str) {
+        self.0.lock().unwrap()[2].push(name);
     }
 
     /// How many calls had one of these names, and were not taken yet.
     pub(crate) fn count(&self, names: &[&str]) -> usize {
-        self.0.lock().unwrap().0.iter().filter(|call| names.contains(*call)).count()
+        self.0.lock().unwrap()[0].iter().filter(|call| names.contains(*call)).count()
     }
 
     fn note(&self, name: &'static str) -> Result<(), PortError> {
-        let (calls, failing) = &mut *self.0.lock().unwrap();
+        let [calls, failing, _] = &mut *self.0.lock().unwrap();
         calls.push(name);
         if failing.contains(&name) { Err(PortError::unavailable("watched port", "told to fail")) } else { Ok(()) }
+    }
+
+    fn answer<T>(&self, name: &'static str, answer: Result<T, PortError>) -> Result<T, PortError> {
+        if self.0.lock().unwrap()[2].contains(&name) {
+            return Err(PortError::Timeout { port: "watched port" });
+        }
+        answer
     }
 }
 
@@ -72,7 +84,8 @@ impl RequestBooks for WatchedBooks {
         now: Timestamp,
     ) -> Result<Result<(), BudgetExceeded>, PortError> {
         self.calls.note("reserve")?;
-        self.inner.reserve(tenant, request, tokens, budget, lifetime, now).await
+        let reserved = self.inner.reserve(tenant, request, tokens, budget, lifetime, now).await;
+        self.calls.answer("reserve", reserved)
     }
 
     async fn close(&self, tenant: &TenantId, closing: Closing<'_>, now: Timestamp) -> Result<Settlement, PortError> {

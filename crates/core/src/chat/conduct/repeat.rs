@@ -24,7 +24,15 @@ impl Conduct {
         let begun = ports
             .idempotency
             .begin(self.context.id(), key, fingerprint, self.command.request, lease, self.started)
-            .await?;
+            .await;
+        let begun = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                // It may have been given the key all the same, and would keep its own repeat out until the lease ends.
+                self.free_key().await;
+                return Err(error.into());
+            }
+        };
         match begun {
             Begin::First => Ok(None),
             Begin::InProgress => Err(ChatError::IdempotencyInProgress),
