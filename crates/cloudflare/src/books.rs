@@ -14,7 +14,7 @@ use enigma_core::{PortError, RequestId, TenantId, Timestamp};
 use serde::de::DeserializeOwned;
 
 use crate::analytics::UsageDataset;
-use crate::call::{AT_ONCE, Objects};
+use crate::call::{AT_ONCE, IN_LINE, Objects};
 use crate::message::{
     Check, CloseAsk, EnteredStream, LedgerAsk, LineAnswer, LineAsk, LineQuestion, Reserved, Settled, SpendingAsk,
     StreamAsk,
@@ -90,10 +90,12 @@ impl ObjectBooks {
         let name = checks
             .first()
             .map_or_else(|| ObjectName::ledger(tenant), |check| ObjectName::limiter(tenant, &check.subject()));
+        // Who only wants to know how full they are does not wait as long.
+        let limit = if matches!(question, LineQuestion::Peek(_)) { AT_ONCE } else { IN_LINE };
         let line = LineAsk { question, checks, stream };
         match name.class() {
-            Class::TenantLedger => self.objects.ask(port, &name, tenant, LedgerAsk::Line(line), AT_ONCE).await,
-            _ => self.objects.ask(port, &name, tenant, line, AT_ONCE).await,
+            Class::TenantLedger => self.objects.ask(port, &name, tenant, LedgerAsk::Line(line), limit).await,
+            _ => self.objects.ask(port, &name, tenant, line, limit).await,
         }
     }
 

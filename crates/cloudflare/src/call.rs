@@ -17,6 +17,10 @@ use crate::names::{Class, ObjectName};
 /// How long an object may take for what it does at once. One that is moved or started anew takes a second or two.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(5);
 
+/// How long a question may take that goes from one object to the next. The requests of one subject stand in a line for it: a
+/// hundred that come together are decided one after the other.
+pub(crate) const IN_LINE: Duration = Duration::from_secs(10);
+
 /// The Durable Objects of this deployment. Cheap to clone.
 #[derive(Clone)]
 pub struct Objects {

@@ -14,7 +14,7 @@ use worker::{DurableObject, Env, Request, Response, State, durable_object};
 use super::rows::Rows;
 use super::window_rows::{self, KeptWindow};
 use super::{ObjectError, answer, belongs};
-use crate::call::{AT_ONCE, Objects};
+use crate::call::{IN_LINE, Objects};
 use crate::message::{LedgerAsk, LineAnswer, LineAsk, LineQuestion, Message};
 use crate::names::{Class, ObjectName};
 use crate::runtime::WorkerClock;
@@ -23,7 +23,7 @@ const PORT: &str = "rate limiter";
 
 /// How long a question may take in all, with its wait for its turn and the objects behind this one: less than the one who asked
 /// waits. What is decided for somebody who has gone would take slots, and one of the tenant's streams, for nobody.
-const PATIENCE: Duration = AT_ONCE.saturating_sub(Duration::from_secs(1));
+const PATIENCE: Duration = IN_LINE.saturating_sub(Duration::from_secs(1));
 
 /// The shortest time to the alarm that forgets a subject of whom nothing was counted yet.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(60);
