@@ -7,6 +7,7 @@ use enigma_core::Timestamp;
 use enigma_core::ports::{Background, Clock, IdSource};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -52,6 +53,11 @@ impl TrackedBackground {
     pub(crate) fn track(&self, work: impl Future<Output = ()> + Send + 'static) {
         // Nobody waits for the single task; that it is over is what counts.
         drop(self.tasks.spawn(work.in_current_span()));
+    }
+
+    /// As [`track`](Self::track), on the runtime of `workers`.
+    pub(crate) fn track_on(&self, work: impl Future<Output = ()> + Send + 'static, runtime: &Handle) {
+        drop(self.tasks.spawn_on(work.in_current_span(), runtime));
     }
 
     /// Tells everything that runs to come to an end.

@@ -29,6 +29,7 @@ use crate::client_address::{Network, client_address};
 use crate::head_deadline::{GuardedBody, HeadDeadline, Phase};
 use crate::leftover::{LEFTOVER_BYTES, LeftoverBody};
 use crate::slow_body::TimedBody;
+use crate::workers::Workers;
 use crate::write_deadline::WriteDeadline;
 
 /// Connections that the system holds until they are accepted.
@@ -59,6 +60,7 @@ pub(crate) fn listen(socket: TcpSocket) -> io::Result<TcpListener> {
 #[derive(Clone)]
 pub(crate) struct Connections {
     pub(crate) router: Router,
+    pub(crate) workers: Workers,
     pub(crate) background: TrackedBackground,
     pub(crate) trusted_proxies: Arc<[Network]>,
     /// How many at a time.
@@ -80,7 +82,9 @@ impl Connections {
                 let permit = Arc::clone(&room).acquire_owned().await.expect("the semaphore is never closed");
                 match listener.accept().await {
                     Ok((stream, peer)) => {
-                        self.background.track(self.clone().serve(stream, peer.ip(), permit, draining.clone()));
+                        let stream = stream.into_std().expect("it was registered");
+                        let serving = self.clone().serve(stream, peer.ip(), permit, draining.clone());
+                        self.background.track_on(serving, self.workers.next());
                     }
                     Err(error) if belongs_to_one_connection(&error) => {}
                     Err(error) => {
@@ -93,7 +97,8 @@ impl Connections {
         draining.run_until_cancelled(accepting).await;
     }
 
-    async fn serve(self, stream: TcpStream, peer: IpAddr, _permit: OwnedSemaphorePermit, draining: CancellationToken) {
+    async fn serve(self, stream: std::net::TcpStream, peer: IpAddr, _permit: OwnedSemaphorePermit, draining: CancellationToken) {
+        let stream = TcpStream::from_std(stream).expect("it can be registered");
         // Tokens are small, and each should leave at once.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");

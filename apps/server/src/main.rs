@@ -21,6 +21,7 @@ mod storage;
 mod tenants;
 mod weights;
 mod wiring;
+mod workers;
 mod write_deadline;
 
 use std::error::Error;
@@ -35,16 +36,21 @@ use crate::cli::Cli;
 /// How long blocking work, such as a model that is being loaded, may hold up the end of the process.
 const LAST_BLOCKING_WORK: Duration = Duration::from_millis(500);
 
+/// The system's allocator gives every thread's memory back to one heap; this one does not make them wait for each other.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // Fails when there is one already, which is as good.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };
     let ended = runtime.block_on(start::run(&cli));
     runtime.shutdown_timeout(LAST_BLOCKING_WORK);
+    logging::flush();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, error.exit_code()),

@@ -24,6 +24,7 @@ use crate::maintenance::Maintenance;
 use crate::shutdown::{self, Signals};
 use crate::tenants::{self, Reloads};
 use crate::weights::{self, OnDeviceError, Show};
+use crate::workers::Workers;
 use crate::{logging, storage, wiring};
 
 /// Why there is no server.
@@ -132,6 +133,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<(), StartError> {
     };
     background.track(maintenance.run(draining.clone()));
     let connections = Connections {
+        workers: Workers::start()?,
         router: wiring::router(&config, Arc::clone(&tenants), catalog, &stores),
         background: background.clone(),
         trusted_proxies: config.server.trusted_proxies.clone().into(),

@@ -5,13 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use enigma_core::PortError;
-use enigma_core::ports::{IdempotencyStore, SessionIndex, SessionStore, Telemetry, TokenLedger};
+use enigma_core::books::ComposedBooks;
+use enigma_core::ports::{
+    IdempotencyStore, RateLimiter, RequestBooks, SessionIndex, SessionStore, SessionTurns, StreamSlots, Telemetry,
+    TokenLedger, TurnQueue,
+};
+use enigma_core::turns::QueuedTurns;
 use enigma_memory::{
     MemoryIdempotencyStore, MemorySessionIndex, MemorySessionStore, MemoryTelemetry, MemoryTokenLedger,
 };
 use enigma_sqlite::{
-    Database, OpenError, Options, SqliteIdempotencyStore, SqliteMaintenance, SqliteSessionIndex, SqliteSessionStore,
-    SqliteTelemetry, SqliteTokenLedger, Synchronous,
+    Database, OpenError, Options, SqliteIdempotencyStore, SqliteMaintenance, SqliteRequestBooks, SqliteSessionIndex,
+    SqliteSessionStore, SqliteSessionTurns, SqliteTelemetry, SqliteTokenLedger, Synchronous,
 };
 
 use crate::config;
@@ -81,6 +86,24 @@ fn file(path: &Path, synchronous: Synchronous, rebuild_every: Option<Duration>) 
 }
 
 impl Stores {
+    /// The books of requests: what is durable of them in the file, if there is one.
+    pub(crate) fn books(&self, limiter: Arc<dyn RateLimiter>, slots: Arc<dyn StreamSlots>) -> Arc<dyn RequestBooks> {
+        match &self.durable {
+            Some(Durable { database, .. }) => Arc::new(SqliteRequestBooks::new(limiter, slots, database.clone())),
+            None => {
+                Arc::new(ComposedBooks::new(limiter, slots, Arc::clone(&self.ledger), Arc::clone(&self.telemetry)))
+            }
+        }
+    }
+
+    /// The turns of sessions, in the order of `queue`.
+    pub(crate) fn turns(&self, queue: Arc<dyn TurnQueue>) -> Arc<dyn SessionTurns> {
+        match &self.durable {
+            Some(Durable { database, .. }) => Arc::new(SqliteSessionTurns::new(queue, database.clone())),
+            None => Arc::new(QueuedTurns::new(queue, Arc::clone(&self.sessions), Arc::clone(&self.index))),
+        }
+    }
+
     /// Whether the stores answer: one read, and one piece of work in the line of the writes, that changes nothing.
     ///
     /// # Errors

@@ -7,12 +7,10 @@ use async_trait::async_trait;
 use axum::Router;
 use enigma_core::ProviderId;
 use enigma_core::admission::Admission;
-use enigma_core::books::ComposedBooks;
 use enigma_core::chat::{ChatPorts, ChatService, SessionService};
 use enigma_core::model::{ModelGateway, ModelRoute, StaticCatalog};
 use enigma_core::ports::{Clock, IdSource, TenantDirectory, TurnQueue};
 use enigma_core::tenant::Resolver;
-use enigma_core::turns::QueuedTurns;
 use enigma_http::{App, AppPorts, HttpSettings, Readiness};
 use enigma_memory::{MemoryRateLimiter, MemoryStreamSlots, MemoryTenantDirectory, MemoryTurnQueue};
 use enigma_ondevice::OnDeviceModel;
@@ -65,13 +63,8 @@ pub(crate) fn router(
     let ids: Arc<dyn IdSource> = Arc::new(OsIds);
     let queue: Arc<dyn TurnQueue> = Arc::new(MemoryTurnQueue::default());
     let directory: Arc<dyn TenantDirectory> = tenants;
-    let books = ComposedBooks::new(
-        Arc::new(MemoryRateLimiter::default()),
-        Arc::new(MemoryStreamSlots::default()),
-        Arc::clone(&stores.ledger),
-        Arc::clone(&stores.telemetry),
-    );
-    let turns = QueuedTurns::new(Arc::clone(&queue), Arc::clone(&stores.sessions), Arc::clone(&stores.index));
+    let books = stores.books(Arc::new(MemoryRateLimiter::default()), Arc::new(MemoryStreamSlots::default()));
+    let turns = stores.turns(Arc::clone(&queue));
     let lifetime = config.chat.request_timeout + config.chat.send_timeout + RESERVATION_MARGIN;
     let models = &config.models;
     let gateway = ModelGateway::new(
@@ -83,9 +76,9 @@ pub(crate) fn router(
         models.timeouts,
     );
     let chat = ChatPorts {
-        admission: Admission::new(Arc::new(books), lifetime),
+        admission: Admission::new(books, lifetime),
         models: gateway,
-        turns: Arc::new(turns),
+        turns,
         idempotency: Arc::clone(&stores.idempotency),
         clock: Arc::clone(&clock),
         ids: Arc::clone(&ids),

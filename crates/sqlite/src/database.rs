@@ -6,13 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
+use enigma_core::TenantId;
+use enigma_core::ledger::Ledger;
 use rusqlite::Transaction;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::batch::Batch;
 use crate::connection;
 use crate::error::{OpenError, StoreError};
 use crate::file_lock::{self, FileLock};
-use crate::ledgers::Ledgers;
+use crate::ledgers::{self, Beside, Ledgers, Written};
 use crate::options::Options;
 use crate::readers::Readers;
 use crate::writer::{Counters, Message, Task, Upkeep, Work, Writer};
@@ -35,8 +39,18 @@ struct Inner {
     messages: Option<mpsc::Sender<Message>>,
     thread: Option<JoinHandle<()>>,
     readers: Arc<Readers>,
+    ledgers: Ledgers,
     counters: Arc<Counters>,
     closed: watch::Receiver<bool>,
+}
+
+/// What is done when the writer's queue is full.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Room {
+    /// Nothing: it is refused.
+    Now,
+    /// Until there is room, it waits.
+    Awaited,
 }
 
 /// What a database has done since it was opened.
@@ -77,7 +91,7 @@ impl Database {
         let counters = Arc::<Counters>::default();
         let writer = Writer {
             connection,
-            ledgers: Ledgers::default(),
+            batch: Batch::default(),
             counters: Arc::clone(&counters),
             group_size: options.group_size,
             messages,
@@ -87,7 +101,8 @@ impl Database {
         let thread =
             thread::Builder::new().name("sqlite-writer".into()).spawn(|| writer.run()).map_err(OpenError::Thread)?;
         let readers = Readers::new(readers, options.waiting_reads);
-        Ok(Self { inner: Arc::new(Inner { messages: Some(sender), thread: Some(thread), readers, counters, closed }) })
+        let (messages, thread, ledgers) = (Some(sender), Some(thread), Ledgers::default());
+        Ok(Self { inner: Arc::new(Inner { messages, thread, readers, ledgers, counters, closed }) })
     }
 
     /// Writes what is queued, moves the log into the database and closes the file; then another program can open it. Whatever
@@ -117,11 +132,41 @@ impl Database {
     pub(crate) async fn write<T, F>(&self, function: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Work<'_>) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&Work<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         let (message, answer) = Task::message(function);
         self.send(message).await?;
         answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Changes the ledger of `tenant`, and has that written after all changes before it. What `operation` decides holds at once;
+    /// the second part of the outcome is there when it is awaited that the change is written.
+    pub(crate) async fn change<T>(
+        &self,
+        tenant: &TenantId,
+        room: Room,
+        operation: impl FnOnce(&mut Ledger) -> (T, Beside),
+    ) -> Result<(T, Option<Written>), StoreError> {
+        let ledgers = &self.inner.ledgers;
+        if !ledgers.has(tenant) {
+            let asked = tenant.clone();
+            let ledger = self.read(move |rows| ledgers::load(rows, &asked)).await?;
+            ledgers.insert(tenant, ledger);
+        }
+        let messages = self.inner.messages.as_ref().ok_or(StoreError::Closed)?;
+        let place = match room {
+            Room::Now => messages.try_reserve().map_err(|error| match error {
+                TrySendError::Full(()) => StoreError::Busy,
+                TrySendError::Closed(()) => StoreError::Closed,
+            })?,
+            Room::Awaited => messages.reserve().await.map_err(|_| StoreError::Closed)?,
+        };
+        ledgers.change(tenant, place, operation)
+    }
+
+    /// Whether what was to be written last could not be.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.inner.counters.is_failing.load(Ordering::Relaxed)
     }
 
     /// Has `function` done by a reader.

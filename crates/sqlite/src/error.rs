@@ -77,6 +77,17 @@ pub(crate) enum StoreError {
 }
 
 impl StoreError {
+    /// The same, for another one who waits for the same piece of work.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Transaction(error) => Self::Transaction(Arc::clone(error)),
+            Self::Panicked => Self::Panicked,
+            Self::Busy => Self::Busy,
+            // Only transactions are waited for by several.
+            Self::Sqlite(_) | Self::Closed => Self::Closed,
+        }
+    }
+
     /// The error as the users of `port` see it.
     pub(crate) fn into_port(self, port: &'static str) -> PortError {
         if self.is_corruption() { PortError::corrupt(port, self) } else { PortError::unavailable(port, self) }

@@ -1,78 +1,88 @@
-//! The ledgers as the writer's thread keeps them: in memory, and in rows that say the same.
+//! The ledgers in use, in memory, where they are decided. What changes goes to the writer in the order in which it was decided.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use enigma_core::TenantId;
-use enigma_core::ledger::{Account, Hold, HoldChange, Ledger};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use enigma_core::ledger::{Account, Hold, Ledger};
+use enigma_core::usage::UsageRecord;
+use rusqlite::{Connection, OptionalExtension, Row};
+use tokio::sync::mpsc::Permit;
+use tokio::sync::oneshot;
 
+use crate::batch::Entry;
 use crate::columns::{Col, get};
 use crate::error::StoreError;
 use crate::sql;
+use crate::writer::Message;
 
-/// The ledgers in use: one for each tenant that has asked, with the holds of its running requests.
-///
-/// A ledger in memory is as its rows will be when the transaction commits. Whoever rolls something back has to say so.
+/// One ledger for each tenant that has asked, with the holds of its running requests.
 #[derive(Debug, Default)]
 pub(crate) struct Ledgers {
-    cached: HashMap<TenantId, Ledger>,
-    touched_by_job: HashSet<TenantId>,
-    touched_by_group: HashSet<TenantId>,
+    loaded: Mutex<HashMap<TenantId, Ledger>>,
+}
+
+/// When a change is on its way to the disk.
+pub(crate) type Written = oneshot::Receiver<Result<(), StoreError>>;
+
+/// What is written of a change beside the ledger, and whether somebody waits for it.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    pub(crate) usage: Option<UsageRecord>,
+    pub(crate) is_awaited: bool,
 }
 
 impl Ledgers {
-    /// Does `operation` with the ledger of `tenant` and writes what it changed.
-    pub(crate) fn apply<T>(
-        &mut self,
-        connection: &Connection,
+    /// Whether the ledger of `tenant` is in memory.
+    pub(crate) fn has(&self, tenant: &TenantId) -> bool {
+        self.lock().contains_key(tenant)
+    }
+
+    /// Takes in what was read of a ledger. Of two that were read at once the first is the one that counts: it may have changed
+    /// already, and the file knows nothing that it does not.
+    pub(crate) fn insert(&self, tenant: &TenantId, ledger: Ledger) {
+        self.lock().entry(tenant.clone()).or_insert(ledger);
+    }
+
+    /// Does `operation` with the ledger of `tenant`, and sends what it changed to the writer. Both happen under one lock, so
+    /// that changes are written in their order; neither waits for anything.
+    ///
+    /// # Errors
+    /// [`StoreError::Panicked`] when an operation has panicked before: its ledger may be half changed.
+    pub(crate) fn change<T>(
+        &self,
         tenant: &TenantId,
-        operation: impl FnOnce(&mut Ledger) -> T,
-    ) -> Result<T, StoreError> {
-        self.touched_by_job.insert(tenant.clone());
-        let ledger = match self.cached.remove(tenant) {
-            Some(ledger) => ledger,
-            None => load(connection, tenant)?,
-        };
-        let ledger = self.cached.entry(tenant.clone()).or_insert(ledger);
+        place: Permit<'_, Message>,
+        operation: impl FnOnce(&mut Ledger) -> (T, Beside),
+    ) -> Result<(T, Option<Written>), StoreError> {
+        let mut loaded = self.loaded.lock().map_err(|_| StoreError::Panicked)?;
+        let ledger = loaded.get_mut(tenant).ok_or(StoreError::Closed)?;
         let before = (*ledger.day(), *ledger.month());
-        let outcome = operation(ledger);
+        let (outcome, Beside { usage, is_awaited }) = operation(ledger);
         let after = (*ledger.day(), *ledger.month());
-        for change in ledger.take_changes() {
-            write_change(connection, tenant, &change)?;
+        let changes = ledger.take_changes();
+        let accounts = (before != after).then_some(after);
+        if changes.is_empty() && accounts.is_none() && usage.is_none() {
+            return Ok((outcome, None));
         }
-        if before != after {
-            write_accounts(connection, tenant, &after.0, &after.1)?;
-        }
-        Ok(outcome)
+        let (reply, written) = if is_awaited {
+            let (reply, written) = oneshot::channel();
+            (Some(reply), Some(written))
+        } else {
+            (None, None)
+        };
+        place.send(Message::Entry(Entry { tenant: tenant.clone(), changes, accounts, usage, reply }));
+        Ok((outcome, written))
     }
 
-    /// The job's savepoint was released.
-    pub(crate) fn job_done(&mut self) {
-        self.touched_by_group.extend(self.touched_by_job.drain());
-    }
-
-    /// The job's savepoint was rolled back.
-    pub(crate) fn job_undone(&mut self) {
-        for tenant in self.touched_by_job.drain() {
-            self.cached.remove(&tenant);
-        }
-    }
-
-    /// The group's transaction was committed.
-    pub(crate) fn group_done(&mut self) {
-        self.touched_by_group.clear();
-    }
-
-    /// The group's transaction was rolled back.
-    pub(crate) fn group_undone(&mut self) {
-        self.job_undone();
-        for tenant in self.touched_by_group.drain() {
-            self.cached.remove(&tenant);
-        }
+    /// For those who only look or insert whole ledgers: a panic elsewhere cannot have spoilt the map itself.
+    fn lock(&self) -> MutexGuard<'_, HashMap<TenantId, Ledger>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn load(connection: &Connection, tenant: &TenantId) -> Result<Ledger, StoreError> {
+/// Reads the ledger of `tenant`.
+pub(crate) fn load(connection: &Connection, tenant: &TenantId) -> Result<Ledger, StoreError> {
     let account = |row: &Row<'_>, first| -> rusqlite::Result<Account> {
         Ok(Account { start: get(row, first)?, settled: get(row, first + 1)?, overrun: get(row, first + 2)? })
     };
@@ -89,39 +99,4 @@ fn load(connection: &Connection, tenant: &TenantId) -> Result<Ledger, StoreError
         })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     Ok(Ledger::restore(day, month, holds))
-}
-
-fn write_change(connection: &Connection, tenant: &TenantId, change: &HoldChange) -> Result<(), StoreError> {
-    match change {
-        HoldChange::Made(request, hold) => connection.prepare_cached(sql::HOLD_ADD)?.execute(params![
-            Col(tenant),
-            Col(request),
-            Col(hold.tokens),
-            Col(hold.expires_at),
-            Col(hold.day),
-            Col(hold.month)
-        ])?,
-        HoldChange::Ended(request) => {
-            connection.prepare_cached(sql::HOLD_DELETE)?.execute(params![Col(tenant), Col(request)])?
-        }
-    };
-    Ok(())
-}
-
-fn write_accounts(
-    connection: &Connection,
-    tenant: &TenantId,
-    day: &Account,
-    month: &Account,
-) -> Result<(), StoreError> {
-    connection.prepare_cached(sql::LEDGER_PUT)?.execute(params![
-        Col(tenant),
-        Col(day.start),
-        Col(day.settled),
-        Col(day.overrun),
-        Col(month.start),
-        Col(month.settled),
-        Col(month.overrun)
-    ])?;
-    Ok(())
 }

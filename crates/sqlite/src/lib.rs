@@ -14,6 +14,7 @@
 //! # Ok::<(), enigma_sqlite::OpenError>(())
 //! ```
 
+mod batch;
 mod columns;
 mod connection;
 mod database;
@@ -25,9 +26,11 @@ mod maintenance;
 mod migrations;
 mod options;
 mod readers;
+mod request_books;
 mod session_index;
 mod session_rows;
 mod session_store;
+mod session_turns;
 mod sql;
 mod telemetry;
 mod token_ledger;
@@ -38,7 +41,9 @@ pub use error::OpenError;
 pub use idempotency_store::SqliteIdempotencyStore;
 pub use maintenance::{SqliteMaintenance, Swept};
 pub use options::{Options, Synchronous};
+pub use request_books::SqliteRequestBooks;
 pub use session_index::SqliteSessionIndex;
 pub use session_store::SqliteSessionStore;
+pub use session_turns::SqliteSessionTurns;
 pub use telemetry::SqliteTelemetry;
 pub use token_ledger::SqliteTokenLedger;

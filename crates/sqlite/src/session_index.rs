@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use enigma_core::ports::SessionIndex;
 use enigma_core::session::{SessionPage, SessionSummary};
 use enigma_core::{PortError, SessionId, TenantId, Timestamp, UserId};
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{CachedStatement, Row, Transaction, params};
 
 use crate::columns::{After, Col, get};
 use crate::database::Database;
@@ -43,18 +43,7 @@ impl SessionIndex for SqliteSessionIndex {
     async fn record(&self, tenant: &TenantId, summary: &SessionSummary) -> Result<(), PortError> {
         let (tenant, summary) = (tenant.clone(), summary.clone());
         self.database
-            .write(move |work| {
-                work.connection.prepare_cached(sql::INDEX_PUT)?.execute(params![
-                    Col(&tenant),
-                    Col(&summary.id),
-                    Col(&summary.user),
-                    Col(summary.created_at),
-                    Col(summary.updated_at),
-                    summary.message_count,
-                    Col(summary.token_count)
-                ])?;
-                Ok(())
-            })
+            .write(move |work| Ok(put(&mut work.connection.prepare_cached(sql::INDEX_PUT)?, &tenant, &summary)?))
             .await
             .map_err(|error| error.into_port(PORT))
     }
@@ -84,6 +73,20 @@ impl SessionIndex for SqliteSessionIndex {
             .await
             .map_err(|error| error.into_port(PORT))
     }
+}
+
+/// Lists a session with [`sql::INDEX_PUT`].
+pub(crate) fn put(statement: &mut CachedStatement<'_>, tenant: &TenantId, summary: &SessionSummary) -> rusqlite::Result<()> {
+    statement.execute(params![
+        Col(tenant),
+        Col(&summary.id),
+        Col(&summary.user),
+        Col(summary.created_at),
+        Col(summary.updated_at),
+        summary.message_count,
+        Col(summary.token_count)
+    ])?;
+    Ok(())
 }
 
 fn list(

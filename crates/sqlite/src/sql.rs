@@ -151,7 +151,7 @@ statements! {
             (tenant, request, trace, route, user, session, model, provider, at, latency, first_token, tokens_in, tokens_out,
              estimated, charged, overrun, ending)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
-        ON CONFLICT (tenant, request) DO NOTHING";
+        ON CONFLICT (tenant, at, request) DO NOTHING";
 
     /// The records of a stretch of time, the oldest first.
     USAGE_BETWEEN = "
@@ -161,8 +161,8 @@ statements! {
 
     /// Deletes some records from before a time.
     USAGE_DELETE_OLD = "
-        DELETE FROM usage WHERE tenant = ?1 AND request IN
-            (SELECT request FROM usage WHERE tenant = ?1 AND at < ?2 LIMIT ?3)";
+        DELETE FROM usage WHERE tenant = ?1 AND (at, request) IN
+            (SELECT at, request FROM usage WHERE tenant = ?1 AND at < ?2 LIMIT ?3)";
 }
 
 #[cfg(test)]
@@ -197,6 +197,9 @@ mod tests {
             ("session_index", include_str!("session_index.rs")),
             ("token_ledger", include_str!("token_ledger.rs")),
             ("ledgers", include_str!("ledgers.rs")),
+            ("batch", include_str!("batch.rs")),
+            ("request_books", include_str!("request_books.rs")),
+            ("session_turns", include_str!("session_turns.rs")),
             ("idempotency_store", include_str!("idempotency_store.rs")),
             ("telemetry", include_str!("telemetry.rs")),
             ("maintenance", include_str!("maintenance.rs")),

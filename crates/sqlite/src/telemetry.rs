@@ -4,11 +4,10 @@ use async_trait::async_trait;
 use enigma_core::ports::Telemetry;
 use enigma_core::usage::UsageRecord;
 use enigma_core::{PortError, TenantId, Timestamp};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{CachedStatement, Row, params};
 
 use crate::columns::{Col, get, get_optional};
 use crate::database::Database;
-use crate::error::StoreError;
 use crate::sql;
 
 const PORT: &str = "telemetry";
@@ -67,14 +66,15 @@ impl Telemetry for SqliteTelemetry {
     async fn record_usage(&self, tenant: &TenantId, record: &UsageRecord) -> Result<(), PortError> {
         let (tenant, record) = (tenant.clone(), record.clone());
         self.database
-            .write(move |work| add(work.connection, &tenant, &record))
+            .write(move |work| Ok(add(&mut work.connection.prepare_cached(sql::USAGE_ADD)?, &tenant, &record)?))
             .await
             .map_err(|error| error.into_port(PORT))
     }
 }
 
-fn add(connection: &Connection, tenant: &TenantId, record: &UsageRecord) -> Result<(), StoreError> {
-    connection.prepare_cached(sql::USAGE_ADD)?.execute(params![
+/// Writes a record with [`sql::USAGE_ADD`].
+pub(crate) fn add(statement: &mut CachedStatement<'_>, tenant: &TenantId, record: &UsageRecord) -> rusqlite::Result<()> {
+    statement.execute(params![
         Col(tenant),
         Col(&record.request),
         Col(&record.trace),

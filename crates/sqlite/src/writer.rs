@@ -2,25 +2,26 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::batch::{Batch, Entry};
 use crate::error::StoreError;
 use crate::file_lock::FileLock;
-use crate::ledgers::Ledgers;
 
 /// What a job works with.
 pub(crate) struct Work<'a> {
     pub(crate) connection: &'a Connection,
-    pub(crate) ledgers: &'a mut Ledgers,
 }
 
 /// What the writer is told.
 pub(crate) enum Message {
     /// Do this, and answer when it is committed.
     Job(Box<dyn Job>),
+    /// Write this change of a tenant's books.
+    Entry(Entry),
     /// Do this when what has come before is committed.
     Upkeep(Upkeep, oneshot::Sender<Result<(), StoreError>>),
     /// Do what has come before this, and stop.
@@ -39,7 +40,7 @@ pub(crate) enum Upkeep {
 /// A piece of work that is written whole or not at all.
 pub(crate) trait Job: Send {
     /// Does the work, and keeps the answer; whether it succeeded.
-    fn run(&mut self, work: &mut Work<'_>) -> bool;
+    fn run(&mut self, work: &Work<'_>) -> bool;
 
     /// Gives the answer, now that it is known whether the transaction was committed.
     fn answer(self: Box<Self>, committed: &Result<(), Arc<rusqlite::Error>>);
@@ -55,7 +56,7 @@ pub(crate) struct Task<T, F> {
 impl<T, F> Task<T, F>
 where
     T: Send + 'static,
-    F: FnOnce(&mut Work<'_>) -> Result<T, StoreError> + Send + 'static,
+    F: FnOnce(&Work<'_>) -> Result<T, StoreError> + Send + 'static,
 {
     pub(crate) fn message(function: F) -> (Message, oneshot::Receiver<Result<T, StoreError>>) {
         let (reply, answer) = oneshot::channel();
@@ -67,11 +68,11 @@ where
 impl<T, F> Job for Task<T, F>
 where
     T: Send,
-    F: FnOnce(&mut Work<'_>) -> Result<T, StoreError> + Send,
+    F: FnOnce(&Work<'_>) -> Result<T, StoreError> + Send,
 {
-    fn run(&mut self, work: &mut Work<'_>) -> bool {
+    fn run(&mut self, work: &Work<'_>) -> bool {
         if let Some(function) = self.function.take() {
-            // Whatever a panic left half done is rolled back with the savepoint, and the ledgers it touched are dropped.
+            // Whatever a panic left half done is rolled back with the savepoint.
             self.outcome = catch_unwind(AssertUnwindSafe(|| function(work))).unwrap_or(Err(StoreError::Panicked));
         }
         self.outcome.is_ok()
@@ -95,6 +96,8 @@ pub(crate) struct Counters {
     pub(crate) commits: AtomicU64,
     pub(crate) failed_commits: AtomicU64,
     pub(crate) largest_group: AtomicU64,
+    /// Whether the last transaction failed.
+    pub(crate) is_failing: AtomicBool,
 }
 
 fn add(counter: &AtomicU64, number: usize) {
@@ -104,7 +107,7 @@ fn add(counter: &AtomicU64, number: usize) {
 /// The state of the thread.
 pub(crate) struct Writer {
     pub(crate) connection: Connection,
-    pub(crate) ledgers: Ledgers,
+    pub(crate) batch: Batch,
     pub(crate) counters: Arc<Counters>,
     pub(crate) group_size: usize,
     pub(crate) messages: mpsc::Receiver<Message>,
@@ -130,7 +133,7 @@ impl Writer {
         // Only what has been sent already. Who waits for room and is not running would be waited for in vain.
         while let Ok(message) = self.messages.try_recv() {
             self.take(message, &mut group);
-            if group.len() >= self.group_size {
+            if group.len() + self.batch.len() >= self.group_size {
                 self.commit(&mut group);
             }
         }
@@ -142,6 +145,7 @@ impl Writer {
     fn take(&mut self, message: Message, group: &mut Vec<Box<dyn Job>>) -> bool {
         match message {
             Message::Job(job) => group.push(job),
+            Message::Entry(entry) => self.batch.add(entry),
             Message::Upkeep(upkeep, reply) => {
                 self.commit(group);
                 drop(reply.send(self.keep_up(upkeep).map_err(StoreError::from)));
@@ -159,22 +163,24 @@ impl Writer {
         checkpoint(&self.connection)
     }
 
-    /// Does the jobs of a group in one transaction, and answers them when it has ended.
+    /// Does the jobs of a group and writes what has changed of the books, in one transaction, and answers when it has ended.
     fn commit(&mut self, group: &mut Vec<Box<dyn Job>>) {
-        if group.is_empty() {
+        if group.is_empty() && self.batch.is_empty() {
             return;
         }
-        let jobs = group.len();
+        let jobs = group.len() + self.batch.len();
         let committed = self.transact(group).map_err(Arc::new);
         match &committed {
             Ok(()) => {
-                self.ledgers.group_done();
                 add(&self.counters.commits, 1);
+                if self.counters.is_failing.swap(false, Ordering::Relaxed) {
+                    tracing::info!("the database can be written again");
+                }
             }
             Err(error) => {
                 self.roll_back();
-                self.ledgers.group_undone();
                 add(&self.counters.failed_commits, 1);
+                self.counters.is_failing.store(true, Ordering::Relaxed);
                 tracing::error!(%error, jobs, "a transaction failed");
             }
         }
@@ -183,23 +189,23 @@ impl Writer {
         for job in group.drain(..) {
             job.answer(&committed);
         }
+        let failed = committed.err().map(StoreError::Transaction);
+        self.batch.answer(failed.as_ref().map_or(Ok(()), Err));
     }
 
     fn transact(&mut self, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
         execute(&self.connection, "BEGIN IMMEDIATE")?;
+        let work = Work { connection: &self.connection };
         for job in group {
             execute(&self.connection, "SAVEPOINT job")?;
-            let mut work = Work { connection: &self.connection, ledgers: &mut self.ledgers };
-            if job.run(&mut work) {
-                self.ledgers.job_done();
-            } else {
+            if !job.run(&work) {
                 add(&self.counters.failed_jobs, 1);
-                self.ledgers.job_undone();
                 // Fails when the trouble was such that SQLite has rolled the whole transaction back by itself.
                 execute(&self.connection, "ROLLBACK TO job")?;
             }
             execute(&self.connection, "RELEASE job")?;
         }
+        self.batch.write(&self.connection)?;
         execute(&self.connection, "COMMIT")
     }
 

@@ -12,6 +12,7 @@ use reqwest::{NoProxy, Proxy, redirect};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 use thiserror::Error;
+use thread_local::ThreadLocal;
 
 use super::{ByteStream, Transport, TransportError};
 use crate::secret::Secret;
@@ -86,7 +87,8 @@ pub enum InvalidTransport {
 /// certificate authorities are trusted, which on Linux can be replaced by `SSL_CERT_FILE`.
 #[derive(Debug, Clone)]
 pub struct ReqwestTransport {
-    client: reqwest::Client,
+    clients: Arc<ThreadLocal<reqwest::Client>>,
+    options: TransportOptions,
 }
 
 impl ReqwestTransport {
@@ -95,6 +97,11 @@ impl ReqwestTransport {
     /// # Errors
     /// [`InvalidTransport`].
     pub fn new(options: &TransportOptions) -> Result<Self, InvalidTransport> {
+        Self::client(options)?;
+        Ok(Self { clients: Arc::default(), options: options.clone() })
+    }
+
+    fn client(options: &TransportOptions) -> Result<reqwest::Client, InvalidTransport> {
         let tls = tls(options.http2_prior_knowledge).map_err(InvalidTransport::Tls)?;
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
@@ -118,7 +125,7 @@ impl ReqwestTransport {
             builder = builder.proxy(proxy.no_proxy(NoProxy::from_string("localhost,127.0.0.0/8,::1")));
         }
         // The builder's errors are about TLS and resolvers; no URL is known to it.
-        Ok(Self { client: builder.build().map_err(InvalidTransport::Client)? })
+        builder.build().map_err(InvalidTransport::Client)
     }
 }
 
@@ -143,7 +150,7 @@ fn tls(http2_only: bool) -> Result<ClientConfig, rustls::Error> {
 impl Transport for ReqwestTransport {
     async fn send(&self, request: Request<Bytes>) -> Result<Response<ByteStream>, TransportError> {
         let request = reqwest::Request::try_from(request).map_err(error)?;
-        let mut response = self.client.execute(request).await.map_err(error)?;
+        let mut response = self.clients.get_or(|| Self::client(&self.options).expect("x")).execute(request).await.map_err(error)?;
         let (status, version) = (response.status(), response.version());
         let headers = std::mem::take(response.headers_mut());
         let mut answer = Response::new(response.bytes_stream().map_err(error).boxed());
