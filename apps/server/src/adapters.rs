@@ -1,5 +1,6 @@
 //! The host's side of the core's smallest ports: time, chance, and work that outlives a response.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -28,16 +29,37 @@ impl Clock for SystemClock {
     }
 }
 
-/// The operating system's random numbers.
+/// The operating system's random numbers, asked for in pages: a request needs several, and each question costs a call of the
+/// system.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OsIds;
 
+/// Random bytes that nobody has had yet.
+struct Page {
+    bytes: [u8; 1024],
+    used: usize,
+}
+
+thread_local! {
+    static PAGE: RefCell<Page> = const { RefCell::new(Page { bytes: [0; 1024], used: 1024 }) };
+}
+
 impl IdSource for OsIds {
     fn random(&self) -> u128 {
-        let mut bytes = [0; 16];
-        // It can fail only while an operating system boots; ids that can be guessed would be worse than none.
-        getrandom::fill(&mut bytes).expect("the operating system gives random numbers");
-        u128::from_le_bytes(bytes)
+        PAGE.with_borrow_mut(|page| {
+            if page.used >= page.bytes.len() {
+                // It can fail only while an operating system boots; ids that can be guessed would be worse than none.
+                getrandom::fill(&mut page.bytes).expect("the operating system gives random numbers");
+                page.used = 0;
+            }
+            let mut bytes = [0; 16];
+            let next = &mut page.bytes[page.used..page.used + 16];
+            bytes.copy_from_slice(next);
+            // Nobody can read it here a second time.
+            next.fill(0);
+            page.used += 16;
+            u128::from_le_bytes(bytes)
+        })
     }
 }
 

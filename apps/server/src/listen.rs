@@ -97,7 +97,13 @@ impl Connections {
         draining.run_until_cancelled(accepting).await;
     }
 
-    async fn serve(self, stream: std::net::TcpStream, peer: IpAddr, _permit: OwnedSemaphorePermit, draining: CancellationToken) {
+    async fn serve(
+        self,
+        stream: std::net::TcpStream,
+        peer: IpAddr,
+        _permit: OwnedSemaphorePermit,
+        draining: CancellationToken,
+    ) {
         let stream = TcpStream::from_std(stream).expect("it can be registered");
         // Tokens are small, and each should leave at once.
         if let Err(error) = stream.set_nodelay(true) {

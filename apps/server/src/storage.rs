@@ -90,9 +90,7 @@ impl Stores {
     pub(crate) fn books(&self, limiter: Arc<dyn RateLimiter>, slots: Arc<dyn StreamSlots>) -> Arc<dyn RequestBooks> {
         match &self.durable {
             Some(Durable { database, .. }) => Arc::new(SqliteRequestBooks::new(limiter, slots, database.clone())),
-            None => {
-                Arc::new(ComposedBooks::new(limiter, slots, Arc::clone(&self.ledger), Arc::clone(&self.telemetry)))
-            }
+            None => Arc::new(ComposedBooks::new(limiter, slots, Arc::clone(&self.ledger), Arc::clone(&self.telemetry))),
         }
     }
 

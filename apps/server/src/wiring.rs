@@ -14,7 +14,7 @@ use enigma_core::tenant::Resolver;
 use enigma_http::{App, AppPorts, HttpSettings, Readiness};
 use enigma_memory::{MemoryRateLimiter, MemoryStreamSlots, MemoryTenantDirectory, MemoryTurnQueue};
 use enigma_ondevice::OnDeviceModel;
-use enigma_openai::{InvalidTransport, OpenAiModel, ReqwestTransport, TransportOptions};
+use enigma_openai::{InvalidTransport, NativeTransport, OpenAiModel, TransportOptions};
 
 use crate::adapters::{OsIds, SystemClock};
 use crate::config::{Config, ONDEVICE_PROVIDER};
@@ -39,7 +39,7 @@ pub(crate) fn catalog(config: &Config, ondevice: Option<OnDeviceModel>) -> Resul
     }
     for provider in &config.providers {
         let options = TransportOptions { connect_timeout: provider.connect_timeout, ..TransportOptions::default() };
-        let transport = Arc::new(ReqwestTransport::new(&options)?);
+        let transport = Arc::new(NativeTransport::new(&options)?);
         let model = Arc::new(OpenAiModel::new(provider.endpoint.clone(), transport));
         let route = ModelRoute { provider: provider.id.clone(), model };
         for name in &provider.models {

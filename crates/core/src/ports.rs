@@ -381,7 +381,8 @@ pub trait IdempotencyStore: Send + Sync {
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait Telemetry: Send + Sync {
-    /// Records a request that has ended. Cheap: it may queue. A second record of one request changes nothing.
+    /// Records a request that has ended. Cheap: it may queue. A second record of one request, which says the same of when it
+    /// came, changes nothing.
     ///
     /// # Errors
     /// [`PortError`]; the request is answered all the same.

@@ -2,7 +2,7 @@
 //!
 //! What it is: an adapter of [`enigma_core::model::ChatModel`]. An [`Endpoint`] says where a provider is and which dialect it
 //! speaks, a [`Transport`] carries bytes there and back, and an [`OpenAiModel`] is both together. All but
-//! [`ReqwestTransport`] (feature `native`) is free of a runtime and compiles for wasm32, where the host brings a transport of
+//! [`NativeTransport`] (feature `native`) is free of a runtime and compiles for wasm32, where the host brings a transport of
 //! its own.
 //!
 //! What it is not: a general OpenAI client. It knows `POST {base_url}/chat/completions` and nothing else. It neither tries
@@ -13,9 +13,9 @@
 #![cfg_attr(feature = "native", doc = "```")]
 #![cfg_attr(not(feature = "native"), doc = "```ignore")]
 //! use std::sync::Arc;
-//! use enigma_openai::{Endpoint, EndpointOptions, OpenAiModel, ReqwestTransport, TransportOptions};
+//! use enigma_openai::{Endpoint, EndpointOptions, OpenAiModel, NativeTransport, TransportOptions};
 //!
-//! let transport = Arc::new(ReqwestTransport::new(&TransportOptions::default())?);
+//! let transport = Arc::new(NativeTransport::new(&TransportOptions::default())?);
 //! let endpoint = Endpoint::new(EndpointOptions::at("http://127.0.0.1:11434/v1"))?;
 //! let model = OpenAiModel::new(endpoint, transport);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -36,4 +36,4 @@ pub use protocol::{AnswerForm, Dialect, Endpoint, EndpointOptions, InvalidEndpoi
 pub use secret::Secret;
 pub use transport::{ByteStream, Transport, TransportError};
 #[cfg(feature = "native")]
-pub use transport::{InvalidTransport, ReqwestTransport, TransportOptions};
+pub use transport::{InvalidTransport, NativeTransport, TransportOptions};

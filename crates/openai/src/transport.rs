@@ -12,7 +12,7 @@ use thiserror::Error;
 mod native;
 
 #[cfg(feature = "native")]
-pub use native::{InvalidTransport, ReqwestTransport, TransportOptions};
+pub use native::{InvalidTransport, NativeTransport, TransportOptions};
 
 type Source = Box<dyn StdError + Send + Sync>;
 

@@ -29,6 +29,8 @@ pub(crate) struct Entry {
 enum HoldRow {
     /// The disk does not know it.
     New(Hold),
+    /// The disk knows one of the same request that has ended.
+    Renewed(Hold),
     /// The disk knows it, and it has ended.
     Gone,
 }
@@ -55,7 +57,10 @@ impl Batch {
             };
             for change in changes {
                 match change {
-                    HoldChange::Made(request, hold) => drop(rows.insert(request, HoldRow::New(hold))),
+                    HoldChange::Made(request, hold) => {
+                        let is_known = matches!(rows.get(&request), Some(HoldRow::Gone | HoldRow::Renewed(_)));
+                        rows.insert(request, if is_known { HoldRow::Renewed(hold) } else { HoldRow::New(hold) });
+                    }
                     HoldChange::Ended(request) => {
                         if !matches!(rows.remove(&request), Some(HoldRow::New(_))) {
                             rows.insert(request, HoldRow::Gone);
@@ -88,17 +93,19 @@ impl Batch {
             let mut delete = connection.prepare_cached(sql::HOLD_DELETE)?;
             for (tenant, rows) in &self.holds {
                 for (request, row) in rows {
-                    match row {
-                        HoldRow::New(hold) => add.execute(params![
+                    if !matches!(row, HoldRow::New(_)) {
+                        delete.execute(params![Col(tenant), Col(request)])?;
+                    }
+                    if let HoldRow::New(hold) | HoldRow::Renewed(hold) = row {
+                        add.execute(params![
                             Col(tenant),
                             Col(request),
                             Col(hold.tokens),
                             Col(hold.expires_at),
                             Col(hold.day),
                             Col(hold.month)
-                        ])?,
-                        HoldRow::Gone => delete.execute(params![Col(tenant), Col(request)])?,
-                    };
+                        ])?;
+                    }
                 }
             }
         }
@@ -176,6 +183,10 @@ mod tests {
         // What could not be written is not known to the disk afterwards either.
         batch.answer(Err(&StoreError::Busy));
         batch.add(entry(vec![HoldChange::Ended(request(2))]));
+        assert_eq!(rows(&batch), [(3, false)]);
+        batch.add(entry(vec![HoldChange::Made(request(3), hold)]));
+        assert_eq!(rows(&batch), [(3, false)], "the disk has an older one");
+        batch.add(entry(vec![HoldChange::Ended(request(3))]));
         assert_eq!(rows(&batch), [(3, false)]);
         batch.answer(Ok(()));
         assert!(batch.is_empty());

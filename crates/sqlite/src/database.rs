@@ -16,6 +16,7 @@ use crate::batch::Batch;
 use crate::connection;
 use crate::error::{OpenError, StoreError};
 use crate::file_lock::{self, FileLock};
+use crate::histories::Histories;
 use crate::ledgers::{self, Beside, Ledgers, Written};
 use crate::options::Options;
 use crate::readers::Readers;
@@ -40,6 +41,7 @@ struct Inner {
     thread: Option<JoinHandle<()>>,
     readers: Arc<Readers>,
     ledgers: Ledgers,
+    histories: Histories,
     counters: Arc<Counters>,
     closed: watch::Receiver<bool>,
 }
@@ -94,6 +96,7 @@ impl Database {
             batch: Batch::default(),
             counters: Arc::clone(&counters),
             group_size: options.group_size,
+            last_group: 0,
             messages,
             lock,
             closed: closed_sender,
@@ -101,8 +104,16 @@ impl Database {
         let thread =
             thread::Builder::new().name("sqlite-writer".into()).spawn(|| writer.run()).map_err(OpenError::Thread)?;
         let readers = Readers::new(readers, options.waiting_reads);
-        let (messages, thread, ledgers) = (Some(sender), Some(thread), Ledgers::default());
-        Ok(Self { inner: Arc::new(Inner { messages, thread, readers, ledgers, counters, closed }) })
+        let inner = Inner {
+            messages: Some(sender),
+            thread: Some(thread),
+            readers,
+            ledgers: Ledgers::default(),
+            histories: Histories::new(options.history_bytes),
+            counters,
+            closed,
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Writes what is queued, moves the log into the database and closes the file; then another program can open it. Whatever
@@ -162,6 +173,11 @@ impl Database {
             Room::Awaited => messages.reserve().await.map_err(|_| StoreError::Closed)?,
         };
         ledgers.change(tenant, place, operation)
+    }
+
+    /// What is at hand of sessions' histories.
+    pub(crate) fn histories(&self) -> &Histories {
+        &self.inner.histories
     }
 
     /// Whether what was to be written last could not be.

@@ -71,7 +71,8 @@ impl Ledgers {
         } else {
             (None, None)
         };
-        place.send(Message::Entry(Entry { tenant: tenant.clone(), changes, accounts, usage, reply }));
+        let entry = Entry { tenant: tenant.clone(), changes, accounts, usage, reply };
+        place.send(Message::Entry(Box::new(entry)));
         Ok((outcome, written))
     }
 

@@ -20,6 +20,7 @@ mod connection;
 mod database;
 mod error;
 mod file_lock;
+mod histories;
 mod idempotency_store;
 mod ledgers;
 mod maintenance;

@@ -48,6 +48,8 @@ pub struct Options {
     pub queue_length: usize,
     /// Writes that may share a transaction.
     pub group_size: usize,
+    /// Bytes of the newest messages of sessions that are kept at hand, so that the next turn need not read them.
+    pub history_bytes: usize,
     /// How long SQLite waits for a lock, such as one that a backup program holds.
     pub busy_timeout: Duration,
     /// The size that the write-ahead log is cut back to when it was longer.
@@ -62,8 +64,9 @@ impl Default for Options {
             synchronous: Synchronous::default(),
             readers: 4,
             waiting_reads: 1024,
-            queue_length: 1024,
-            group_size: 256,
+            queue_length: 4096,
+            group_size: 1024,
+            history_bytes: 16 << 20,
             busy_timeout: Duration::from_secs(5),
             journal_size_limit: 16 * 1024 * 1024,
             verify: false,

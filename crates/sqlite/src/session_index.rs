@@ -76,7 +76,11 @@ impl SessionIndex for SqliteSessionIndex {
 }
 
 /// Lists a session with [`sql::INDEX_PUT`].
-pub(crate) fn put(statement: &mut CachedStatement<'_>, tenant: &TenantId, summary: &SessionSummary) -> rusqlite::Result<()> {
+pub(crate) fn put(
+    statement: &mut CachedStatement<'_>,
+    tenant: &TenantId,
+    summary: &SessionSummary,
+) -> rusqlite::Result<()> {
     statement.execute(params![
         Col(tenant),
         Col(&summary.id),

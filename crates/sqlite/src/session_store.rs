@@ -37,8 +37,12 @@ impl SqliteSessionStore {
         retention: Retention,
         now: Timestamp,
     ) -> Result<(u64, Vec<SessionId>), StoreError> {
-        let tenant = tenant.clone();
-        self.database
+        let (tenant, touched) = (tenant.clone(), sessions.clone());
+        let forget =
+            |tenant: &TenantId| touched.iter().for_each(|session| self.database.histories().forget(tenant, session));
+        let of = tenant.clone();
+        let pruned = self
+            .database
             .write(move |work| {
                 let (mut removed, mut left) = (0, sessions.into_iter());
                 for session in left.by_ref() {
@@ -50,7 +54,9 @@ impl SqliteSessionStore {
                 }
                 Ok((removed, left.collect()))
             })
-            .await
+            .await;
+        forget(&of);
+        pruned
     }
 
     async fn sweep_all(&self, tenant: &TenantId, retention: Retention, now: Timestamp) -> Result<u64, StoreError> {
@@ -83,6 +89,7 @@ impl SessionStore for SqliteSessionStore {
         retention: &Retention,
         now: Timestamp,
     ) -> Result<SessionSummary, PortError> {
+        self.database.histories().forget(tenant, session);
         let (tenant, session, turn, retention) = (tenant.clone(), *session, turn.clone(), *retention);
         self.database
             .write(move |work| {
@@ -129,6 +136,7 @@ impl SessionStore for SqliteSessionStore {
     }
 
     async fn delete(&self, tenant: &TenantId, session: &SessionId) -> Result<bool, PortError> {
+        self.database.histories().forget(tenant, session);
         let (tenant, session) = (tenant.clone(), *session);
         self.database
             .write(move |work| SessionRows { connection: work.connection, tenant: &tenant, session: &session }.delete())

@@ -41,7 +41,14 @@ impl SessionTurns for SqliteSessionTurns {
         now: Timestamp,
     ) -> Result<OpenTurn, PortError> {
         let permit = self.queue.enter(tenant, session, request).await?;
-        let history = self.store.recent(tenant, session, limit, retention, now).await?;
+        let histories = self.database.histories();
+        let history = if let Some(history) = histories.recent(tenant, session, limit, *retention, now) {
+            history
+        } else {
+            let history = self.store.recent(tenant, session, limit, retention, now).await?;
+            histories.read(tenant, session, &history, limit.min(retention.max_messages));
+            history
+        };
         let held = Held { permit, database: self.database.clone(), tenant: tenant.clone(), session: *session };
         Ok(OpenTurn { history, held: Box::new(held) })
     }
@@ -58,17 +65,22 @@ struct Held {
 impl HeldTurn for Held {
     async fn append(self: Box<Self>, turn: &Turn, retention: &Retention, now: Timestamp) -> Result<(), PortError> {
         let Self { permit, database, tenant, session } = *self;
-        let (turn, retention) = (turn.clone(), *retention);
+        let (turn, retention, of) = (turn.clone(), *retention, tenant.clone());
         let appended = database
             .write(move |work| {
-                let rows = SessionRows { connection: work.connection, tenant: &tenant, session: &session };
+                let rows = SessionRows { connection: work.connection, tenant: &of, session: &session };
                 let summary = rows.append(&turn, retention, now)?;
-                Ok(session_index::put(&mut work.connection.prepare_cached(sql::INDEX_PUT)?, &tenant, &summary)?)
+                session_index::put(&mut work.connection.prepare_cached(sql::INDEX_PUT)?, &of, &summary)?;
+                Ok(turn.messages)
             })
             .await;
+        match &appended {
+            Ok(messages) => database.histories().append(&tenant, &session, messages, retention, now),
+            Err(_) => database.histories().forget(&tenant, &session),
+        }
         // Only now: whoever comes next sees the turn.
         drop(permit);
-        appended.map_err(|error| error.into_port(PORT))
+        appended.map(drop).map_err(|error| error.into_port(PORT))
     }
 
     async fn end(self: Box<Self>) {

@@ -73,7 +73,11 @@ impl Telemetry for SqliteTelemetry {
 }
 
 /// Writes a record with [`sql::USAGE_ADD`].
-pub(crate) fn add(statement: &mut CachedStatement<'_>, tenant: &TenantId, record: &UsageRecord) -> rusqlite::Result<()> {
+pub(crate) fn add(
+    statement: &mut CachedStatement<'_>,
+    tenant: &TenantId,
+    record: &UsageRecord,
+) -> rusqlite::Result<()> {
     statement.execute(params![
         Col(tenant),
         Col(&record.request),

@@ -46,9 +46,7 @@ impl SqliteTokenLedger {
         };
         let (reserved, written) = self.database.change(tenant, Room::Now, reserve).await?;
         if let Err(error) = until(written).await {
-            self.database
-                .change(tenant, Room::Awaited, |ledger| (ledger.release(&request), Beside::default()))
-                .await?;
+            self.database.change(tenant, Room::Awaited, |ledger| (ledger.release(&request), Beside::default())).await?;
             return Err(error);
         }
         Ok(reserved)

@@ -47,6 +47,8 @@ pub struct ChatCommand {
     pub response_format: ResponseFormat,
     /// Makes the request safe to repeat.
     pub idempotency: Option<(IdempotencyKey, Fingerprint)>,
+    /// Whether the client waits for the whole answer: its pieces are then put together before they are told.
+    pub whole: bool,
 }
 
 impl ChatCommand {
@@ -67,6 +69,7 @@ impl ChatCommand {
             tool_choice: ToolChoice::default(),
             response_format: ResponseFormat::default(),
             idempotency: None,
+            whole: false,
         }
     }
 }

@@ -326,7 +326,8 @@ impl Conduct {
 
     /// The answer to keep, and its last events.
     fn last_words(&self, answered: Answered) -> (KeptReply, Vec<ChatEvent>) {
-        let Answered { answer, usage, prompt_estimate } = answered;
+        let Answered { mut answer, usage, prompt_estimate } = answered;
+        let told = if self.command.whole { answer.transcript.events() } else { Vec::new() };
         let done = ChatDone {
             model: answer.model,
             tokens_in: usage.prompt_tokens,
@@ -335,7 +336,8 @@ impl Conduct {
             finish_reason: answer.transcript.finish.filter(|_| answer.failure.is_none()),
             ending: answer.ending,
         };
-        let last = answer.failure.map(ChatEvent::Failed).into_iter().chain([ChatEvent::Done(done.clone())]).collect();
+        let end = answer.failure.map(ChatEvent::Failed).into_iter().chain([ChatEvent::Done(done.clone())]);
+        let last = told.into_iter().chain(end).collect();
         let kept = KeptReply {
             request: self.command.request,
             created: self.started,

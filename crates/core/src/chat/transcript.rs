@@ -19,12 +19,27 @@ pub(super) struct Transcript {
     pub(super) content: String,
     pub(super) tool_calls: Vec<ToolCall>,
     pub(super) finish: Option<FinishReason>,
+    /// What the model thought aloud, where it is told at the end.
+    reasoning: String,
+    keeps_reasoning: bool,
     usage: Option<Usage>,
     reasoning_characters: u64,
     bytes: usize,
 }
 
 impl Transcript {
+    /// One of an answer that is told when it is whole.
+    pub(super) fn whole() -> Self {
+        Self { keeps_reasoning: true, ..Self::default() }
+    }
+
+    /// The answer as few events, for a client that waits for all of it.
+    pub(super) fn events(&mut self) -> Vec<ChatEvent> {
+        let reasoning = std::mem::take(&mut self.reasoning);
+        let reasoning = Some(reasoning).filter(|text| !text.is_empty()).map(ChatEvent::Reasoning);
+        reasoning.into_iter().chain(told(self.content.clone(), self.tool_calls.clone())).collect()
+    }
+
     /// Takes a piece in, and says what of it the client is told.
     pub(super) fn take(&mut self, delta: Delta) -> Option<ChatEvent> {
         match delta {
@@ -36,6 +51,9 @@ impl Transcript {
             Delta::Reasoning(text) => {
                 self.bytes += text.len();
                 self.reasoning_characters += text.chars().count() as u64;
+                if self.keeps_reasoning {
+                    self.reasoning.push_str(&text);
+                }
                 Some(ChatEvent::Reasoning(text))
             }
             Delta::ToolCall(call) => {
@@ -98,20 +116,19 @@ pub(super) struct KeptReply {
 impl KeptReply {
     /// The events that tell the answer again.
     pub(super) fn into_events(self) -> Vec<ChatEvent> {
-        let mut events = Vec::with_capacity(3 + self.tool_calls.len());
-        if !self.content.is_empty() {
-            events.push(ChatEvent::Content(self.content));
-        }
-        events.extend((0u32..).zip(self.tool_calls).map(|(index, call)| {
-            ChatEvent::ToolCall(ToolCallDelta {
-                index,
-                id: Some(call.id),
-                name: Some(call.name),
-                arguments: call.arguments,
-            })
-        }));
+        let mut events: Vec<_> = told(self.content, self.tool_calls).collect();
         events.extend(self.failure.map(ChatEvent::Failed));
         events.push(ChatEvent::Done(self.done));
         events
     }
+}
+
+/// An answer, as if it had come in whole pieces.
+fn told(content: String, tool_calls: Vec<ToolCall>) -> impl Iterator<Item = ChatEvent> {
+    let content = Some(content).filter(|text| !text.is_empty()).map(ChatEvent::Content);
+    let calls = (0u32..).zip(tool_calls).map(|(index, call)| {
+        let ToolCall { id, name, arguments } = call;
+        ChatEvent::ToolCall(ToolCallDelta { index, id: Some(id), name: Some(name), arguments })
+    });
+    content.into_iter().chain(calls)
 }

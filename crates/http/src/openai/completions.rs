@@ -67,6 +67,7 @@ async fn answer(
         tool_choice: asked.tool_choice,
         response_format: asked.response_format,
         idempotency,
+        whole: !asked.stream,
         ..ChatCommand::new(info.request, info.trace.clone(), known, asked.messages)
     };
     let reply = app.ports().chat.send(access.context.clone(), command, &*access.background).await?;

@@ -102,6 +102,7 @@ fn parse(
         session: Some(session),
         model,
         idempotency,
+        whole: !stream,
         ..ChatCommand::new(info.request, info.trace.clone(), caller, messages)
     };
     Ok(Asked { command, session, stream })

@@ -1,5 +1,7 @@
 //! The transport of native programs.
 
+mod direct;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +14,8 @@ use reqwest::{NoProxy, Proxy, redirect};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 use thiserror::Error;
-use thread_local::ThreadLocal;
 
+use self::direct::Direct;
 use super::{ByteStream, Transport, TransportError};
 use crate::secret::Secret;
 
@@ -23,6 +25,7 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 /// What all answers of a connection may have in flight, so that a few slow readers do not hold up the others.
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+const USER_AGENT: &str = concat!("crispy-enigma/", env!("CARGO_PKG_VERSION"));
 
 /// How connections are made and kept.
 #[derive(Clone)]
@@ -80,56 +83,62 @@ pub enum InvalidTransport {
     Client(#[source] reqwest::Error),
 }
 
-/// A [`Transport`] over reqwest: HTTP/1.1 and HTTP/2, TLS by rustls with ring, connections kept for the next request. It needs
-/// a Tokio runtime. Clones, and all endpoints that are given it, share the connections.
+/// A [`Transport`] over hyper: HTTP/1.1 and HTTP/2, TLS by rustls with ring, connections kept for the next request. It needs
+/// a Tokio runtime. Clones, and all endpoints that are given it, share the connections; each thread has its own, so that a
+/// request on a runtime of one thread never waits for another one. Through a proxy it goes by way of reqwest.
 ///
 /// There is no timeout for an answer as a whole, and none for its first byte: the core watches those. The platform's
 /// certificate authorities are trusted, which on Linux can be replaced by `SSL_CERT_FILE`.
 #[derive(Debug, Clone)]
-pub struct ReqwestTransport {
-    clients: Arc<ThreadLocal<reqwest::Client>>,
-    options: TransportOptions,
+pub struct NativeTransport {
+    way: Way,
 }
 
-impl ReqwestTransport {
+#[derive(Debug, Clone)]
+enum Way {
+    Direct(Direct),
+    Proxied(reqwest::Client),
+}
+
+impl NativeTransport {
     /// A transport without connections.
     ///
     /// # Errors
     /// [`InvalidTransport`].
     pub fn new(options: &TransportOptions) -> Result<Self, InvalidTransport> {
-        Self::client(options)?;
-        Ok(Self { clients: Arc::default(), options: options.clone() })
-    }
-
-    fn client(options: &TransportOptions) -> Result<reqwest::Client, InvalidTransport> {
         let tls = tls(options.http2_prior_knowledge).map_err(InvalidTransport::Tls)?;
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .user_agent(concat!("crispy-enigma/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .connect_timeout(options.connect_timeout)
-            .pool_idle_timeout(options.pool_idle_timeout)
-            .pool_max_idle_per_host(options.pool_max_idle_per_host)
-            .tcp_keepalive(options.keepalive)
-            .http2_keep_alive_interval(options.keepalive)
-            .http2_keep_alive_timeout(PING_TIMEOUT)
-            .http2_initial_stream_window_size(STREAM_WINDOW)
-            .http2_initial_connection_window_size(CONNECTION_WINDOW);
-        if options.http2_prior_knowledge {
-            builder = builder.http2_prior_knowledge();
-        }
-        if let Some(url) = &options.proxy {
-            let proxy = Proxy::all(url.expose()).map_err(|_| InvalidTransport::Proxy)?;
-            builder = builder.proxy(proxy.no_proxy(NoProxy::from_string("localhost,127.0.0.0/8,::1")));
-        }
-        // The builder's errors are about TLS and resolvers; no URL is known to it.
-        builder.build().map_err(InvalidTransport::Client)
+        let way = match &options.proxy {
+            None => Way::Direct(Direct::new(options, tls)),
+            Some(proxy) => Way::Proxied(proxied(options, tls, proxy)?),
+        };
+        Ok(Self { way })
     }
 }
 
-/// The configuration is given to reqwest whole, so that no process-wide default provider has to be installed: it belongs to the
+fn proxied(options: &TransportOptions, tls: ClientConfig, proxy: &Secret) -> Result<reqwest::Client, InvalidTransport> {
+    let proxy = Proxy::all(proxy.expose()).map_err(|_| InvalidTransport::Proxy)?;
+    let mut builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .user_agent(USER_AGENT)
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .proxy(proxy.no_proxy(NoProxy::from_string("localhost,127.0.0.0/8,::1")))
+        .connect_timeout(options.connect_timeout)
+        .pool_idle_timeout(options.pool_idle_timeout)
+        .pool_max_idle_per_host(options.pool_max_idle_per_host)
+        .tcp_keepalive(options.keepalive)
+        .http2_keep_alive_interval(options.keepalive)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .http2_initial_stream_window_size(STREAM_WINDOW)
+        .http2_initial_connection_window_size(CONNECTION_WINDOW);
+    if options.http2_prior_knowledge {
+        builder = builder.http2_prior_knowledge();
+    }
+    // The builder's errors are about TLS and resolvers; no URL is known to it.
+    builder.build().map_err(InvalidTransport::Client)
+}
+
+/// The configuration is given to the clients whole, so that no process-wide default provider has to be installed: it belongs to the
 /// program, and this is a library.
 fn tls(http2_only: bool) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -147,10 +156,14 @@ fn tls(http2_only: bool) -> Result<ClientConfig, rustls::Error> {
 }
 
 #[async_trait]
-impl Transport for ReqwestTransport {
+impl Transport for NativeTransport {
     async fn send(&self, request: Request<Bytes>) -> Result<Response<ByteStream>, TransportError> {
+        let client = match &self.way {
+            Way::Direct(direct) => return direct.send(request).await,
+            Way::Proxied(client) => client,
+        };
         let request = reqwest::Request::try_from(request).map_err(error)?;
-        let mut response = self.clients.get_or(|| Self::client(&self.options).expect("x")).execute(request).await.map_err(error)?;
+        let mut response = client.execute(request).await.map_err(error)?;
         let (status, version) = (response.status(), response.version());
         let headers = std::mem::take(response.headers_mut());
         let mut answer = Response::new(response.bytes_stream().map_err(error).boxed());
@@ -187,7 +200,7 @@ mod tests {
     fn a_wrong_proxy_is_refused_and_never_shown() {
         let proxy = Some(Secret::new("http://user:hunter22@[::g]"));
         let options = TransportOptions { proxy, ..TransportOptions::default() };
-        let error = ReqwestTransport::new(&options).unwrap_err();
+        let error = NativeTransport::new(&options).unwrap_err();
         assert!(matches!(error, InvalidTransport::Proxy));
         assert!(!format!("{options:?} {error:?} {error}").contains("hunter22"));
     }

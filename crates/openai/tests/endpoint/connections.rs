@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{StatusCode, Version};
 use axum::response::IntoResponse;
 use enigma_core::model::ModelError;
-use enigma_openai::{Endpoint, EndpointOptions, OpenAiModel, ReqwestTransport, Secret, TransportOptions};
+use enigma_openai::{Endpoint, EndpointOptions, NativeTransport, OpenAiModel, Secret, TransportOptions};
 use futures_util::{StreamExt, future, stream};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -19,7 +19,7 @@ use crate::provider::{HELLO, Provider, ask, events, open};
 fn over_http2(provider: &Provider) -> OpenAiModel {
     let options = TransportOptions { http2_prior_knowledge: true, ..TransportOptions::default() };
     let endpoint = Endpoint::new(EndpointOptions::at(&provider.base_url)).unwrap();
-    OpenAiModel::new(endpoint, Arc::new(ReqwestTransport::new(&options).unwrap()))
+    OpenAiModel::new(endpoint, Arc::new(NativeTransport::new(&options).unwrap()))
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn http_2_is_spoken_with_prior_knowledge_and_shares_one_connection() {
 fn through(proxy: &str, base_url: &str) -> OpenAiModel {
     let options = TransportOptions { proxy: Some(Secret::new(proxy)), ..TransportOptions::default() };
     let endpoint = Endpoint::new(EndpointOptions::at(base_url)).unwrap();
-    OpenAiModel::new(endpoint, Arc::new(ReqwestTransport::new(&options).unwrap()))
+    OpenAiModel::new(endpoint, Arc::new(NativeTransport::new(&options).unwrap()))
 }
 
 #[tokio::test]

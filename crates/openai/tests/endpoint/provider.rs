@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::serve::ListenerExt;
 use enigma_core::model::{ChatModel, Delta, DeltaStream, ModelCall, ModelError};
-use enigma_openai::{Endpoint, EndpointOptions, OpenAiModel, ReqwestTransport, TransportOptions};
+use enigma_openai::{Endpoint, EndpointOptions, NativeTransport, OpenAiModel, TransportOptions};
 use futures_util::{StreamExt, stream};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -73,7 +73,7 @@ impl Provider {
     pub(crate) fn model_with(&self, change: impl FnOnce(&mut EndpointOptions)) -> OpenAiModel {
         let mut options = EndpointOptions::at(&self.base_url);
         change(&mut options);
-        let transport = ReqwestTransport::new(&TransportOptions::default()).unwrap();
+        let transport = NativeTransport::new(&TransportOptions::default()).unwrap();
         OpenAiModel::new(Endpoint::new(options).unwrap(), Arc::new(transport))
     }
 

@@ -4,6 +4,7 @@ use std::sync::mpsc as blocking;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use enigma_core::ports::TokenLedger;
 use enigma_core::tenant::TokenBudget;
 use enigma_core::{RequestId, TenantId, Timestamp};
 use tempfile::TempDir;
@@ -11,6 +12,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::options::Synchronous;
+use crate::token_ledger::SqliteTokenLedger;
 
 const NOW: Timestamp = Timestamp::from_millis(1_773_144_000_000);
 
@@ -36,14 +38,6 @@ fn put(work: &Work<'_>, number: u128) -> Result<(), StoreError> {
 
 async fn listed(database: &Database) -> i64 {
     database.read(|rows| Ok(rows.query_row("SELECT count(*) FROM session_index", [], |row| row.get(0))?)).await.unwrap()
-}
-
-fn reserve(work: &mut Work<'_>, number: u128) -> Result<bool, StoreError> {
-    let budget = TokenBudget { daily: Some(100), monthly: None };
-    let request = RequestId::new(Uuid::from_u128(number));
-    work.ledgers.apply(work.connection, &tenant(), |ledger| {
-        ledger.reserve(request, 60, &budget, Duration::from_secs(60), NOW).is_ok()
-    })
 }
 
 /// Keeps the writer busy until the sender is dropped.
@@ -118,48 +112,113 @@ async fn a_group_is_no_larger_than_it_may_be_and_a_full_queue_makes_wait() {
     assert!(database.stats().largest_group <= 3);
 }
 
-#[tokio::test]
-async fn a_failed_job_leaves_the_ledger_as_it_was() {
-    let dir = TempDir::new().unwrap();
-    let database = open(&dir, &fast());
-    let held_up = hold_up(&database);
-    let (failed, made, refused, ()) = tokio::join!(
-        database.write(|work| {
-            assert!(reserve(work, 1)?);
-            Err::<(), _>(StoreError::Busy)
-        }),
-        database.write(|work| reserve(work, 2)),
-        database.write(|work| reserve(work, 3)),
-        async { drop(held_up) },
-    );
-    assert!(failed.is_err());
-    assert!(made.unwrap(), "the failed job's hold is gone");
-    assert!(!refused.unwrap(), "the other one is there");
+/// A piece of work that nothing but the end of its transaction shows to be wrong.
+async fn spoil(database: &Database) -> Result<(), StoreError> {
+    let spoil = database.write(|work| {
+        work.connection.pragma_update(None, "defer_foreign_keys", true)?;
+        // A message without a session.
+        let row = rusqlite::params!["acme", [1u8; 16], 1, [2u8; 16], "user", 0, None::<u32>, false, "hi"];
+        work.connection.execute(crate::sql::MESSAGE_ADD, row)?;
+        Ok(())
+    });
+    spoil.await
+}
+
+async fn holds(database: &Database) -> i64 {
+    database.read(|rows| Ok(rows.query_row("SELECT count(*) FROM ledger_hold", [], |row| row.get(0))?)).await.unwrap()
+}
+
+const BUDGET: TokenBudget = TokenBudget { daily: Some(100), monthly: None };
+
+async fn reserve(ledger: &SqliteTokenLedger, number: u128) -> Result<bool, StoreError> {
+    let request = RequestId::new(Uuid::from_u128(number));
+    let reserved = ledger.reserve_tokens(&tenant(), request, 30, &BUDGET, Duration::from_secs(60), NOW).await;
+    reserved.map(|reserved| reserved.is_ok())
 }
 
 #[tokio::test]
-async fn a_failed_commit_fails_every_job_and_leaves_the_ledger_as_it_was() {
+async fn a_failed_commit_fails_every_job_and_what_changed_of_the_books_is_written_with_the_next() {
     let dir = TempDir::new().unwrap();
     let database = open(&dir, &fast());
+    let ledger = SqliteTokenLedger::new(database.clone());
+    // What is not awaited is told at once, whatever becomes of it.
+    assert!(reserve(&ledger, 1).await.unwrap());
     let held_up = hold_up(&database);
-    let (reserved, put_too, broken, ()) = tokio::join!(
-        database.write(|work| reserve(work, 1)),
-        database.write(|work| put(work, 1)),
-        database.write(|work| {
-            // A message without a session, which is noticed at the end of the transaction only.
-            work.connection.pragma_update(None, "defer_foreign_keys", true)?;
-            let row = rusqlite::params!["acme", [1u8; 16], 1, [2u8; 16], "user", 0, None::<u32>, false, "hi"];
-            work.connection.execute(crate::sql::MESSAGE_ADD, row)?;
-            Ok(())
-        }),
-        async { drop(held_up) },
-    );
-    assert!(matches!(reserved, Err(StoreError::Transaction(_))));
+    let settled = async {
+        let request = RequestId::new(Uuid::from_u128(1));
+        ledger.end(&tenant(), |ledger| (ledger.settle(&request, 20, &BUDGET, NOW), None)).await
+    };
+    let (settled, put_too, broken, ()) =
+        tokio::join!(settled, database.write(|work| put(work, 1)), spoil(&database), async { drop(held_up) });
+    assert!(matches!(settled, Err(StoreError::Transaction(_))));
     assert!(matches!(put_too, Err(StoreError::Transaction(_))));
     assert!(matches!(broken, Err(StoreError::Transaction(_))));
-    assert_eq!(listed(&database).await, 0);
-    assert!(database.write(|work| reserve(work, 2)).await.unwrap(), "nothing is held");
-    assert_eq!(database.stats().failed_commits, 1);
+    assert_eq!((listed(&database).await, database.stats().failed_commits), (0, 1));
+    assert!(database.is_failing());
+
+    // The next reservation waits, and what was left goes with it.
+    assert!(reserve(&ledger, 2).await.unwrap());
+    assert!(!database.is_failing());
+    assert_eq!(holds(&database).await, 1);
+    database.close().await;
+    let again = SqliteTokenLedger::new(open(&dir, &fast()));
+    let balance = again.balance(&tenant(), NOW).await.unwrap();
+    assert_eq!((balance.day.settled, balance.held_today), (20, 30));
+}
+
+#[tokio::test]
+async fn while_nothing_can_be_written_nothing_is_reserved() {
+    let dir = TempDir::new().unwrap();
+    let database = open(&dir, &fast());
+    let ledger = SqliteTokenLedger::new(database.clone());
+    // So that it is in memory.
+    ledger.balance(&tenant(), NOW).await.unwrap();
+    let held_up = hold_up(&database);
+    spoil_and_reserve(&database, &ledger, held_up).await;
+    assert!(database.is_failing());
+    let balance = ledger.balance(&tenant(), NOW).await.unwrap();
+    assert_eq!((balance.day.settled, balance.held_today), (0, 0), "it was given back");
+    assert_eq!(holds(&database).await, 0);
+}
+
+/// One transaction that fails, with a reservation in it.
+async fn spoil_and_reserve(database: &Database, ledger: &SqliteTokenLedger, held_up: blocking::Sender<()>) {
+    // Held up, the writer has not succeeded since.
+    database.inner.counters.is_failing.store(true, Ordering::Relaxed);
+    let (broken, reserved, ()) = tokio::join!(spoil(database), reserve(ledger, 1), async { drop(held_up) });
+    assert!(matches!(broken, Err(StoreError::Transaction(_))));
+    assert!(matches!(reserved, Err(StoreError::Transaction(_))));
+}
+
+#[tokio::test]
+async fn a_hold_that_was_made_and_ended_in_between_is_never_written() {
+    let dir = TempDir::new().unwrap();
+    let database = open(&dir, &fast());
+    let ledger = SqliteTokenLedger::new(database.clone());
+    let held_up = hold_up(&database);
+    assert!(reserve(&ledger, 1).await.unwrap());
+    assert!(reserve(&ledger, 2).await.unwrap());
+    let request = RequestId::new(Uuid::from_u128(1));
+    let acme = tenant();
+    let settled = ledger.end(&acme, |ledger| (ledger.settle(&request, 20, &BUDGET, NOW), None));
+    let (settled, ()) = tokio::join!(settled, async { drop(held_up) });
+    assert_eq!(settled.unwrap().unwrap().charged, 20);
+    assert_eq!(holds(&database).await, 1);
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_reservations_and_makes_endings_wait() {
+    let dir = TempDir::new().unwrap();
+    let database = open(&dir, &Options { queue_length: 2, ..fast() });
+    let ledger = SqliteTokenLedger::new(database.clone());
+    let held_up = hold_up(&database);
+    assert!(reserve(&ledger, 1).await.unwrap() && reserve(&ledger, 2).await.unwrap());
+    assert!(matches!(reserve(&ledger, 3).await, Err(StoreError::Busy)));
+    let request = RequestId::new(Uuid::from_u128(1));
+    let acme = tenant();
+    let ending = ledger.end(&acme, |ledger| (ledger.release(&request), None));
+    let (released, ()) = tokio::join!(ending, async { drop(held_up) });
+    assert!(released.unwrap());
 }
 
 #[tokio::test]

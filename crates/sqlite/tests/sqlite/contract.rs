@@ -94,7 +94,7 @@ mod request_books {
     use enigma_core::usage::UsageRecord;
     use enigma_core::{TenantId, Timestamp};
     use enigma_memory::{MemoryRateLimiter, MemoryStreamSlots};
-    use enigma_sqlite::{SqliteTelemetry, SqliteTokenLedger};
+    use enigma_sqlite::{SqliteRequestBooks, SqliteTelemetry, SqliteTokenLedger};
 
     struct Read {
         ledger: SqliteTokenLedger,
@@ -127,6 +127,16 @@ mod request_books {
                     Arc::new(telemetry.clone()),
                 );
                 enigma_contract::request_books::$case(&books, &Read { ledger, telemetry }).await;
+
+                let fixture = crate::support::Fixture::new();
+                let books = SqliteRequestBooks::new(
+                    Arc::new(MemoryRateLimiter::default()),
+                    Arc::new(MemoryStreamSlots::default()),
+                    fixture.database.clone(),
+                );
+                let ledger = SqliteTokenLedger::new(fixture.database.clone());
+                let telemetry = SqliteTelemetry::new(fixture.database.clone());
+                enigma_contract::request_books::$case(&books, &Read { ledger, telemetry }).await;
             }
         };
     }
@@ -138,7 +148,7 @@ mod session_turns {
 
     use enigma_core::turns::QueuedTurns;
     use enigma_memory::MemoryTurnQueue;
-    use enigma_sqlite::{SqliteSessionIndex, SqliteSessionStore};
+    use enigma_sqlite::{SqliteSessionIndex, SqliteSessionStore, SqliteSessionTurns};
 
     macro_rules! run {
         ($case:ident) => {
@@ -148,6 +158,10 @@ mod session_turns {
                 let store = Arc::new(SqliteSessionStore::new(fixture.database.clone()));
                 let index = Arc::new(SqliteSessionIndex::new(fixture.database.clone()));
                 let turns = QueuedTurns::new(Arc::new(MemoryTurnQueue::default()), store, index);
+                enigma_contract::session_turns::$case(&turns).await;
+
+                let fixture = crate::support::Fixture::new();
+                let turns = SqliteSessionTurns::new(Arc::new(MemoryTurnQueue::default()), fixture.database.clone());
                 enigma_contract::session_turns::$case(&turns).await;
             }
         };

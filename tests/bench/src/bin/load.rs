@@ -94,7 +94,9 @@ impl Target {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     match Options::parse().what {
-        What::Rate { target, rate, seconds, connections } => measure(target, rate, seconds, connections.min(rate)).await,
+        What::Rate { target, rate, seconds, connections } => {
+            measure(target, rate, seconds, connections.min(rate)).await
+        }
         What::Streams { target, count, seconds } => hold(target, count, Duration::from_secs(seconds)).await,
     }
 }
@@ -168,11 +170,18 @@ async fn hold(target: Target, count: usize, patience: Duration) -> Result<(), Fa
         }
     };
     let in_time = timeout(patience, all).await.is_ok();
-    writeln!(io::stdout(), "streams {} of {count}{}", begun.load(Ordering::Relaxed), if in_time { "" } else { " (too slow)" })?;
+    writeln!(
+        io::stdout(),
+        "streams {} of {count}{}",
+        begun.load(Ordering::Relaxed),
+        if in_time { "" } else { " (too slow)" }
+    )?;
     io::stdout().flush()?;
     tokio::task::spawn_blocking(|| io::stdin().read_line(&mut String::new())).await??;
     for task in tasks {
-        if task.is_finished() && let Err(error) = task.await? {
+        if task.is_finished()
+            && let Err(error) = task.await?
+        {
             writeln!(io::stderr(), "{error}")?;
             break;
         }

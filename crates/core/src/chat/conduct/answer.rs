@@ -37,7 +37,7 @@ impl Conduct {
     pub(super) async fn pump(&self, client: &mut Client, mut reply: OpenedReply, max_tokens: u32) -> Answer {
         let (model, provider) = (reply.model.clone(), Some(reply.provider.clone()));
         let first_token = Some(self.shared.ports.clock.now());
-        let mut transcript = Transcript::default();
+        let mut transcript = if self.command.whole { Transcript::whole() } else { Transcript::default() };
         let passing_on = self.pass_on(client, &mut reply, &mut transcript, max_tokens);
         // A model's adapter that panics has failed; the books and the client are owed an end all the same.
         let (ending, failure) = AssertUnwindSafe(passing_on)
@@ -67,6 +67,7 @@ impl Conduct {
                 Ok(None) => break (Ending::Finished, None),
                 Ok(Some(Ok(delta))) => {
                     if let Some(event) = transcript.take(delta)
+                        && !self.command.whole
                         && let Err(ending) = client.send(event).await
                     {
                         break (ending, interruption(ending));
