@@ -41,6 +41,14 @@ deny:
 bench:
     cargo bench --workspace
 
+# Measure the server as a gateway beside nginx; needs wrk and nginx
+bench-gateway *SECONDS:
+    scripts/bench-gateway.sh {{ SECONDS }}
+
+# Measure the decisions that every request takes
+bench-core:
+    cargo bench -p enigma-core --bench decisions
+
 # Start the server with a demo tenant
 demo:
     cargo run --release -p enigma-server -- --demo
