@@ -87,9 +87,9 @@ async fn every_stream_that_is_dropped_is_ended_recorded_and_settled_once() {
     let config = TENANTS.iter().map(tenant).fold(config, |config, tenant| config.tenant(&tenant));
     let mut server = config.stored_in(&directory).start();
 
+    let apis = TENANTS.map(|tenant| (tenant, server.tenant(tenant)));
     let clients = (0..STREAMS).map(|n| {
-        let tenant = TENANTS[n % 3 % 2];
-        let api = server.tenant(tenant);
+        let (tenant, api) = apis[n % 3 % 2].clone();
         let (after, stay) = (Duration::from_millis(any(ARRIVALS)), Duration::from_millis(any(STAY)));
         async move {
             tokio::time::sleep(after).await;
