@@ -257,6 +257,11 @@ impl Server {
         Api::new(&self.base_url).with("x-api-key", &key_of(id))
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to stop.
     pub fn terminate(&self) {
         let sent = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status().unwrap();

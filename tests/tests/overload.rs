@@ -76,7 +76,8 @@ fn judge(path: &str, answer: &Answer) {
 /// Asks for `count` streams at once, on both faces. Returns those that were granted, and how long the refusals took.
 async fn flood(api: &Api, count: usize, message: &str) -> (Vec<Reply>, Vec<Duration>) {
     let paths = ["/chat", "/v1/chat/completions"];
-    let asked = join_all((0..count).map(|n| async move { (paths[n % 2], ask(api, paths[n % 2], message).await) })).await;
+    let asked =
+        join_all((0..count).map(|n| async move { (paths[n % 2], ask(api, paths[n % 2], message).await) })).await;
     let (mut granted, mut took) = (Vec::new(), Vec::new());
     for (path, asked) in asked {
         match asked {
