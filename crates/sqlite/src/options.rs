@@ -44,6 +44,8 @@ pub struct Options {
     pub readers: usize,
     /// Reads that may wait for a connection; one more is refused.
     pub waiting_reads: usize,
+    /// How long a read may wait for a connection; then it is refused.
+    pub waiting_timeout: Duration,
     /// Writes that may be queued; one more waits until there is room.
     pub queue_length: usize,
     /// Writes that may share a transaction.
@@ -62,6 +64,7 @@ impl Default for Options {
             synchronous: Synchronous::default(),
             readers: 4,
             waiting_reads: 1024,
+            waiting_timeout: Duration::from_secs(10),
             queue_length: 1024,
             group_size: 256,
             busy_timeout: Duration::from_secs(5),
