@@ -29,7 +29,8 @@ const FLOOD: usize = 500;
 /// A refusal does no work. What it may take is a matter of this machine, which has other things to do.
 const FAST: Duration = Duration::from_secs(3);
 
-fn start(upstream: &Upstream) -> Server {
+/// A server whose models may be silent for `silence`; on a busy machine that should be long.
+fn start(upstream: &Upstream, silence: Duration) -> Server {
     let many = |id: &str| Tenant::new(id).with("concurrency", json!({ "maxStreams": 10_000 }));
     ServerConfig::new()
         .upstream(&upstream.base_url())
@@ -37,6 +38,9 @@ fn start(upstream: &Upstream) -> Server {
         .set("overload.max_requests", REQUESTS)
         .set("models.max_attempts", 1)
         .set("models.breaker_failures", 1000)
+        .set("models.first_token_timeout_seconds", 60)
+        .set("models.idle_timeout_seconds", silence.as_secs())
+        .set("chat.send_timeout_seconds", 60)
         .tenant(&many("flood"))
         .tenant(&many("calm"))
         .start()
@@ -112,7 +116,7 @@ async fn assert_full(api: &Api) {
 #[tokio::test]
 async fn a_flood_of_answers_costs_others_no_more_than_its_share() {
     let upstream = Upstream::start();
-    let server = start(&upstream);
+    let server = start(&upstream, Duration::from_secs(60));
     let (flooding, calm) = (server.tenant("flood"), server.tenant("calm"));
     let (gate, theirs) = (tag(), tag());
     let slow = format!("{gate} [[tokens 1]][[gate {gate}]][[tokens 1]]");
@@ -173,7 +177,7 @@ async fn a_flood_of_answers_costs_others_no_more_than_its_share() {
 #[tokio::test]
 async fn places_come_back_however_the_answer_ends() {
     let upstream = Upstream::start();
-    let server = start(&upstream);
+    let server = start(&upstream, Duration::from_secs(10));
     let api = server.tenant("flood");
 
     // The client leaves in the middle.
@@ -230,7 +234,7 @@ async fn bodiless(server: &Server, tenant: &str) -> TcpStream {
 #[tokio::test]
 async fn a_flood_of_requests_costs_others_no_more_than_its_share() {
     let upstream = Upstream::start();
-    let server = start(&upstream);
+    let server = start(&upstream, Duration::from_secs(60));
     let (flooding, calm) = (server.tenant("flood"), server.tenant("calm"));
 
     // Half of all requests wait for bodies that do not come. Each further request of the tenant is refused at once.
