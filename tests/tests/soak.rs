@@ -1,6 +1,6 @@
 //! A server that works for long does not grow: its memory stays flat, and it leaks no file descriptor.
 //!
-//! `ENIGMA_SOAK_SECONDS` says for how long; `just soak` takes ten minutes, CI two, and `cargo test` alone half a minute.
+//! `ENIGMA_SOAK_SECONDS` says for how long; `just soak` takes ten minutes, CI two, and `cargo test` alone twenty seconds.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "all of this is test code: a panic is how it reports")]
@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-const DEFAULT_SECONDS: u64 = 30;
+const DEFAULT_SECONDS: u64 = 20;
 const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
 /// Sessions of a tenant. Each is asked again and again, so its history is as long as it may get.
 const SESSIONS: usize = 60;
