@@ -191,6 +191,7 @@ fn start(upstream: &Upstream, directory: &Arc<tempfile::TempDir>) -> Server {
         .set("models.first_token_timeout_seconds", 60)
         .set("models.idle_timeout_seconds", 60)
         .set("chat.send_timeout_seconds", 60)
+        .set("server.header_read_timeout_seconds", 60)
         .set("models.max_attempts", 1)
         .set("log.level", "error");
     let config = TENANTS.iter().map(tenant).fold(config, |config, tenant| config.tenant(&tenant));
