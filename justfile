@@ -49,6 +49,10 @@ bench-gateway *SECONDS:
 bench-core:
     cargo bench -p enigma-core --bench decisions
 
+# Run the server for ten minutes at half of its peak: memory flat, no file left open
+soak:
+    ENIGMA_SOAK_SECONDS=600 cargo test --release -p enigma-conformance --test soak -- --nocapture
+
 # Start the server with a demo tenant
 demo:
     cargo run --release -p enigma-server -- --demo

@@ -28,7 +28,15 @@ pub fn binary() -> &'static Path {
         let directory = test.parent().and_then(Path::parent).expect("a test lies in its target directory");
         let profile = directory.file_name().and_then(|name| name.to_str()).unwrap();
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo)
+        let mut command = Command::new(cargo);
+        // What cargo tells this test of its package: build scripts that watch it, as that of ring does, would run once again each
+        // time, and everything above them be compiled anew.
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+                command.env_remove(name);
+            }
+        }
+        let built = command
             .args(["build", "--quiet", "--package", "enigma-server", "--profile"])
             .arg(if profile == "debug" { "dev" } else { profile })
             .arg("--target-dir")
@@ -247,6 +255,11 @@ impl Server {
     /// A client that shows a tenant's key.
     pub fn tenant(&self, id: &str) -> Api {
         Api::new(&self.base_url).with("x-api-key", &key_of(id))
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Asks it to stop.

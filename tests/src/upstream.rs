@@ -109,6 +109,13 @@ impl Upstream {
         self.shared.changed.send_replace(());
     }
 
+    /// Forgets the calls that have ended, for tests that make very many. Returns how many have not.
+    pub fn forget(&self) -> usize {
+        let mut state = self.shared.state();
+        state.calls.retain(|call| call.ended().is_none());
+        state.calls.len()
+    }
+
     /// The calls so far whose last user message contains `part`.
     pub fn calls(&self, part: &str) -> Vec<Arc<Call>> {
         self.shared.state().calls.iter().filter(|call| call.prompt.contains(part)).cloned().collect()

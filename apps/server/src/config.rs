@@ -12,6 +12,7 @@ use std::time::Duration;
 use enigma_core::chat::ChatSettings;
 use enigma_core::model::{BreakerPolicy, ModelTimeouts, RetryPolicy};
 use enigma_core::{ModelId, ProviderId};
+use enigma_http::OverloadLimits;
 use enigma_ondevice::weights::Weights;
 use enigma_openai::Endpoint;
 use enigma_sqlite::Synchronous;
@@ -31,6 +32,7 @@ use crate::settings::SETTINGS;
 pub(crate) struct Config {
     pub(crate) environment: Environment,
     pub(crate) server: ServerConfig,
+    pub(crate) overload: OverloadLimits,
     pub(crate) tenants_directory: PathBuf,
     pub(crate) storage: Storage,
     pub(crate) chat: ChatSettings,

@@ -92,6 +92,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("server.body_read_timeout_seconds", "server-body-read-timeout-seconds", "ENIGMA_SERVER_BODY_READ_TIMEOUT_SECONDS", Number, Some("30"),
         "How long a request may take to send its body"),
 
+    setting("overload.max_requests", "overload-max-requests", "ENIGMA_OVERLOAD_MAX_REQUESTS", Number, Some("4096"),
+        "Requests in work at once. A chat counts until its body is read, any other request until its response is sent. Further ones are refused"),
+    setting("overload.max_streams", "overload-max-streams", "ENIGMA_OVERLOAD_MAX_STREAMS", Number, Some("32768"),
+        "Answers of models under way at once, streamed or not. Further ones are refused"),
+    setting("overload.tenant_share_percent", "overload-tenant-share-percent", "ENIGMA_OVERLOAD_TENANT_SHARE_PERCENT", Number, Some("50"),
+        "What one tenant alone may have of each of the two, in a hundred"),
+
     setting("tenants.directory", "tenants-directory", "ENIGMA_TENANTS_DIRECTORY", Text, Some("tenants"),
         "Where the tenants are: `NAME/tenant.config.json` in it. Relative paths, here and elsewhere, start at the working directory"),
 

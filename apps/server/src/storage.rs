@@ -24,6 +24,10 @@ use crate::config;
 /// How long records of usage are kept, in days: a year, and what a bill may be late.
 const USAGE_DAYS: u32 = 400;
 
+/// Reads that may wait: as many as there can be. What is in work at once is bounded before it gets here, and for each tenant; a
+/// line that could be full would refuse all tenants for the flood of one.
+const WAITING_READS: usize = 1_000_000;
+
 /// The stores of a server.
 #[derive(Clone)]
 pub(crate) struct Stores {
@@ -70,7 +74,7 @@ fn file(path: &Path, synchronous: Synchronous, rebuild_every: Option<Duration>) 
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory).map_err(OpenError::File)?;
     }
-    let database = Database::open(path, &Options { synchronous, ..Options::default() })?;
+    let database = Database::open(path, &Options { synchronous, waiting_reads: WAITING_READS, ..Options::default() })?;
     Ok(Stores {
         sessions: Arc::new(SqliteSessionStore::new(database.clone())),
         index: Arc::new(SqliteSessionIndex::new(database.clone())),

@@ -104,7 +104,7 @@ pub(crate) fn router(
         max_message_chars: config.server.max_message_chars,
         keep_alive: config.server.keep_alive,
     };
-    enigma_http::router(App::new(ports, settings))
+    enigma_http::router(App::new(ports, settings).bounded(config.overload))
 }
 
 /// Ready while the stores answer. The models need no look: the on-device one was loaded before anything listened, and of the

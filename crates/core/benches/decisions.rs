@@ -1,15 +1,15 @@
 //! What the decisions on the way of every request cost.
 
 use std::hint::black_box;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use enigma_core::ledger::Ledger;
-use enigma_core::limit::{SlidingWindow, Window, WindowPolicy};
+use enigma_core::limit::{Capacity, Places, SlidingWindow, Window, WindowPolicy};
 use enigma_core::model::ProviderStream;
 use enigma_core::tenant::{KeyHash, Presented, RequestIdentity, Resolver, Tenant, TenantIndex, TokenBudget};
-use enigma_core::{RequestId, Timestamp};
+use enigma_core::{RequestId, TenantId, Timestamp};
 use enigma_memory::MemoryTenantDirectory;
 use futures_util::FutureExt;
 use uuid::Uuid;
@@ -139,5 +139,24 @@ fn ledger(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, sliding_window, resolution, provider_stream, ledger);
+/// A place of one tenant of a hundred that have some.
+fn capacity(criterion: &mut Criterion) {
+    let tenants: Vec<_> = (0..100).map(|n| TenantId::new(&format!("tenant-{n}")).expect("it is one")).collect();
+    let mut places = Places::new(Capacity::new(4096, 50));
+    for tenant in &tenants {
+        places.enter(tenant).expect("there is room");
+    }
+    let places = Mutex::new(places);
+    let mut next = 0;
+    criterion.bench_function("capacity, 100 tenants: enter and leave", |bencher| {
+        bencher.iter(|| {
+            next = (next + 1) % tenants.len();
+            let entered = places.lock().expect("nobody panics").enter(black_box(&tenants[next]));
+            places.lock().expect("nobody panics").leave(&tenants[next]);
+            entered
+        });
+    });
+}
+
+criterion_group!(benches, sliding_window, resolution, provider_stream, ledger, capacity);
 criterion_main!(benches);

@@ -6,13 +6,14 @@ use axum::extract::FromRequestParts;
 use enigma_core::UserId;
 use enigma_core::ports::Background;
 use enigma_core::tenant::{
-    AccessError, Caller, ClientAddress, Presented, RequestIdentity, Scope, TenantContext, UserHints,
+    AccessError, Caller, ClientAddress, Presented, RequestIdentity, Scope, Tenant, TenantContext, UserHints,
 };
 use http::request::Parts;
 use http::{HeaderMap, header};
 
 use crate::app::App;
 use crate::error::{ApiError, ErrorCode};
+use crate::overload::{Place, Seat};
 use crate::request_info::RequestInfo;
 use crate::validation::{Issue, Issues};
 
@@ -23,7 +24,9 @@ const SINGLE: [&str; 7] =
 /// A request that was tied to a tenant and authenticated for it.
 pub(crate) struct Access {
     pub(crate) context: TenantContext,
-    pub(crate) background: Arc<dyn Background>,
+    background: Arc<dyn Background>,
+    tenant: Arc<Tenant>,
+    seat: Seat,
     user_header: Result<Option<UserId>, Issue>,
 }
 
@@ -31,6 +34,24 @@ impl Access {
     /// Checks a scope.
     pub(crate) fn require(&self, scope: Scope) -> Result<(), ApiError> {
         Ok(self.context.require(scope)?)
+    }
+
+    /// Takes a place among the answers under way, for as long as it is held; nothing, where the host has no bound.
+    pub(crate) fn stream(&self, app: &App) -> Result<Option<Place>, ApiError> {
+        let Some(overload) = app.overload() else { return Ok(None) };
+        overload.stream(&self.tenant, &*app.ports().clock).map(Some)
+    }
+
+    /// From now on the request counts as an answer under way, and no longer as a request in work.
+    pub(crate) fn sit(&self, place: Option<Place>) {
+        if let Some(place) = place {
+            self.seat.hold(place);
+        }
+    }
+
+    /// Runs work that outlives the response, and counts as what the request counts as now.
+    pub(crate) fn background(&self) -> Arc<dyn Background> {
+        self.seat.background(&self.background)
     }
 
     /// The caller, given what the body says of the user.
@@ -70,13 +91,21 @@ impl FromRequestParts<App> for Access {
             host: host(parts),
             presented: presented(headers)?,
         };
-        let resolver = &app.ports().resolver;
+        let (resolver, overload) = (&app.ports().resolver, app.overload());
+        let clock = &*app.ports().clock;
+        let arriving = overload.map(|overload| overload.arrive(clock)).transpose()?;
         let tenant = resolver.resolve(&identity).await?;
         // From here on the tenant's CORS policy applies, also to errors.
         let _ = info.tenant.set(Arc::clone(&tenant));
-        let now = app.ports().clock.now();
-        let context = resolver.authenticate(tenant, identity.presented.as_ref(), &address, now).await?;
-        Ok(Self { context, background, user_header: user_header(headers) })
+        let presented = identity.presented.as_ref();
+        let context = resolver.authenticate(Arc::clone(&tenant), presented, &address, clock.now()).await?;
+        if let Some(overload) = overload {
+            info.seat.hold(overload.request(&tenant, clock)?);
+        }
+        // Not before the request is counted as its tenant's.
+        drop(arriving);
+        let seat = info.seat.clone();
+        Ok(Self { context, background, tenant, seat, user_header: user_header(headers) })
     }
 }
 

@@ -8,6 +8,8 @@ use enigma_core::chat::{ChatService, SessionService};
 use enigma_core::ports::{Clock, IdSource, TenantDirectory};
 use enigma_core::tenant::Resolver;
 
+use crate::overload::{Overload, OverloadLimits};
+
 /// What a host decides about its HTTP face.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
@@ -65,12 +67,19 @@ pub struct AppPorts {
 #[derive(Clone)]
 pub struct App {
     shared: Arc<(AppPorts, HttpSettings)>,
+    overload: Option<Arc<Overload>>,
 }
 
 impl App {
     /// The state of a host.
     pub fn new(ports: AppPorts, settings: HttpSettings) -> Self {
-        Self { shared: Arc::new((ports, settings)) }
+        Self { shared: Arc::new((ports, settings)), overload: None }
+    }
+
+    /// The same, for a host that has to bound itself what it does at once.
+    #[must_use]
+    pub fn bounded(self, limits: OverloadLimits) -> Self {
+        Self { overload: Some(Arc::new(Overload::new(limits))), ..self }
     }
 
     pub(crate) fn ports(&self) -> &AppPorts {
@@ -79,5 +88,9 @@ impl App {
 
     pub(crate) fn settings(&self) -> &HttpSettings {
         &self.shared.1
+    }
+
+    pub(crate) fn overload(&self) -> Option<&Overload> {
+        self.overload.as_deref()
     }
 }

@@ -85,7 +85,7 @@ pub(crate) async fn edge(State(app): State<App>, request: Request, next: Next) -
         cors::write(headers, tenant.cors(), origin);
     }
     log(response.status(), now.since(started), error.as_ref());
-    response
+    info.seat.follow(response)
 }
 
 /// What a host answers `request` that it cannot hand to the router: the error `code`, in the shape and with the headers of every
@@ -128,6 +128,7 @@ fn secure(headers: &mut HeaderMap) {
 fn log(status: StatusCode, latency: std::time::Duration, error: Option<&ApiError>) {
     let (status, latency_ms) = (status.as_u16(), u64::try_from(latency.as_millis()).unwrap_or(u64::MAX));
     match error {
+        Some(error) if error.told => {}
         Some(error) if status >= 500 => {
             let cause = error.cause.as_deref().map(|cause| cause as &(dyn std::error::Error + 'static));
             tracing::error!(status, latency_ms, code = error.code.as_str(), cause = chain(cause), "request failed");

@@ -137,13 +137,15 @@ pub(crate) struct ApiError {
     pub(crate) rate: Option<Box<RateStatus>>,
     pub(crate) retry: Option<Retry>,
     pub(crate) cause: Option<Arc<dyn StdError + Send + Sync>>,
+    /// Whether the log knows already: refusals of an overloaded host are told together.
+    pub(crate) told: bool,
 }
 
 impl ApiError {
     pub(crate) fn new(code: ErrorCode) -> Self {
         let message = Cow::Borrowed(code.message());
         let retry = (code == ErrorCode::Unavailable).then_some(Retry::Soon);
-        Self { code, message, details: None, param: None, rate: None, retry, cause: None }
+        Self { code, message, details: None, param: None, rate: None, retry, cause: None, told: false }
     }
 
     pub(crate) fn invalid(issues: &[Issue]) -> Self {

@@ -11,6 +11,7 @@ use http::HeaderMap;
 use http::request::Parts;
 
 use crate::error::{ApiError, ErrorCode};
+use crate::overload::Seat;
 
 /// Whose clients a route is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub(crate) struct RequestInfo {
     pub(crate) face: Face,
     /// Filled when the tenant is known, for CORS and the log.
     pub(crate) tenant: Arc<OnceLock<Arc<Tenant>>>,
+    /// The place of the request, on a host that bounds what it does at once.
+    pub(crate) seat: Seat,
 }
 
 impl RequestInfo {
@@ -47,7 +50,7 @@ impl RequestInfo {
             .and_then(|value| TraceId::new(value).ok())
             .or_else(|| traceparent.as_deref().and_then(trace_of).and_then(|id| TraceId::new(id).ok()))
             .unwrap_or_else(|| TraceId::new(&request.to_string()).expect("a UUID is a valid trace id"));
-        Self { trace, request, traceparent, face: Face::of_path(path), tenant: Arc::default() }
+        Self { trace, request, traceparent, face: Face::of_path(path), tenant: Arc::default(), seat: Seat::default() }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::writer::{Counters, Message, Task, Upkeep, Work, Writer};
 ///
 /// Everything is written by one thread. Writes that wait at the same time share a transaction, and each is answered when that
 /// is committed: what was acknowledged survives the death of the process. Reads run beside it, on tokio's blocking threads, so
-/// they need a tokio runtime.
+/// they need a tokio runtime, with its timer.
 ///
 /// The last handle that is dropped waits until what was queued is written and the file is closed. Async code calls
 /// [`close`](Self::close) instead, and does not block its thread.
@@ -103,7 +103,7 @@ impl Database {
         };
         let thread =
             thread::Builder::new().name("sqlite-writer".into()).spawn(|| writer.run()).map_err(OpenError::Thread)?;
-        let readers = Readers::new(readers, options.waiting_reads);
+        let readers = Readers::new(readers, options.waiting_reads, options.waiting_timeout);
         let inner = Inner {
             messages: Some(sender),
             thread: Some(thread),

@@ -44,6 +44,8 @@ pub struct Options {
     pub readers: usize,
     /// Reads that may wait for a connection; one more is refused.
     pub waiting_reads: usize,
+    /// How long a read may wait for a connection; then it is refused.
+    pub waiting_timeout: Duration,
     /// Writes that may be queued; one more waits until there is room.
     pub queue_length: usize,
     /// Writes that may share a transaction.
@@ -64,6 +66,7 @@ impl Default for Options {
             synchronous: Synchronous::default(),
             readers: 4,
             waiting_reads: 1024,
+            waiting_timeout: Duration::from_secs(10),
             queue_length: 4096,
             group_size: 1024,
             history_bytes: 16 << 20,

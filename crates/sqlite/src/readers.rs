@@ -1,10 +1,12 @@
 //! Connections that only read, lent one at a time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rusqlite::{Connection, Transaction};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::error::StoreError;
 
@@ -14,16 +16,18 @@ pub(crate) struct Readers {
     free: Arc<Semaphore>,
     /// One permit for each read that runs or waits.
     places: Arc<Semaphore>,
+    patience: Duration,
     count: usize,
 }
 
 impl Readers {
-    pub(crate) fn new(connections: Vec<Connection>, may_wait: usize) -> Arc<Self> {
+    pub(crate) fn new(connections: Vec<Connection>, may_wait: usize, patience: Duration) -> Arc<Self> {
         let count = connections.len();
         Arc::new(Self {
             idle: Mutex::new(connections),
             free: Arc::new(Semaphore::new(count)),
             places: Arc::new(Semaphore::new(count + may_wait)),
+            patience,
             count,
         })
     }
@@ -35,7 +39,9 @@ impl Readers {
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| StoreError::Busy)?;
-        let permit = Arc::clone(&self.free).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let free = Arc::clone(&self.free).acquire_owned();
+        let permit =
+            timeout(self.patience, free).await.map_err(|_| StoreError::Busy)?.map_err(|_| StoreError::Closed)?;
         let readers = Arc::clone(self);
         let running = spawn_blocking(move || {
             let mut lent = Lent::take(&readers)?;

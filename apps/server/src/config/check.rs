@@ -11,6 +11,7 @@ use enigma_core::chat::ChatSettings;
 use enigma_core::model::{BreakerPolicy, ModelOverrides, ModelTimeouts, RetryPolicy};
 use enigma_core::session::PromptLimits;
 use enigma_core::{ModelId, ProviderId};
+use enigma_http::OverloadLimits;
 use enigma_ondevice::weights;
 use enigma_openai::{Endpoint, EndpointOptions, Secret};
 use enigma_operator::tenants::is_production;
@@ -19,7 +20,7 @@ use tracing::Level;
 
 use crate::client_address::Network;
 
-use super::raw::{RawChat, RawConfig, RawModels, RawOnDevice, RawProvider, RawServer, RawStorage};
+use super::raw::{RawChat, RawConfig, RawModels, RawOnDevice, RawOverload, RawProvider, RawServer, RawStorage};
 use super::{
     Config, Environment, LogConfig, ModelsConfig, OnDeviceConfig, ProviderConfig, ServerConfig, Storage, Variables,
 };
@@ -37,6 +38,7 @@ pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, 
     }
     let environment = environment(&mut checker, &raw.environment);
     let server = server(&mut checker, &raw.server);
+    let overload = overload(&mut checker, &raw.overload);
     let storage = storage(&mut checker, &raw.storage);
     let chat = chat(&mut checker, &raw.chat);
     let models = models(&mut checker, &raw.models);
@@ -57,12 +59,30 @@ pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, 
     }
 
     let problems = checker.0;
-    match (environment, server, storage, chat, models, level, json) {
-        (Some(environment), Some(server), Some(storage), Some(chat), Some(models), Some(level), Some(json))
-            if problems.is_empty() =>
-        {
+    match (environment, server, overload, storage, chat, models, level, json) {
+        (
+            Some(environment),
+            Some(server),
+            Some(overload),
+            Some(storage),
+            Some(chat),
+            Some(models),
+            Some(level),
+            Some(json),
+        ) if problems.is_empty() => {
             let log = LogConfig { level, json };
-            Ok(Config { environment, server, tenants_directory, storage, chat, models, providers, ondevice, log })
+            Ok(Config {
+                environment,
+                server,
+                overload,
+                tenants_directory,
+                storage,
+                chat,
+                models,
+                providers,
+                ondevice,
+                log,
+            })
         }
         _ => Err(problems),
     }
@@ -108,6 +128,18 @@ fn server(checker: &mut Checker, raw: &RawServer) -> Option<ServerConfig> {
         header_read_timeout,
         idle_timeout,
         body_read_timeout,
+    })
+}
+
+fn overload(checker: &mut Checker, raw: &RawOverload) -> Option<OverloadLimits> {
+    let mut number = |field: &str, value, range| checker.number(&format!("overload.{field}"), value, range);
+    let max_requests = number("max_requests", raw.max_requests, 1..=1_000_000);
+    let max_streams = number("max_streams", raw.max_streams, 1..=1_000_000);
+    let tenant_share_percent = number("tenant_share_percent", raw.tenant_share_percent, 1..=100);
+    Some(OverloadLimits {
+        max_requests: max_requests?,
+        max_streams: max_streams?,
+        tenant_share_percent: tenant_share_percent?,
     })
 }
 

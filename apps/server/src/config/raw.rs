@@ -9,6 +9,7 @@ use serde::Deserialize;
 pub(super) struct RawConfig {
     pub(super) environment: String,
     pub(super) server: RawServer,
+    pub(super) overload: RawOverload,
     pub(super) tenants: RawTenants,
     pub(super) storage: RawStorage,
     pub(super) chat: RawChat,
@@ -31,6 +32,14 @@ pub(super) struct RawServer {
     pub(super) header_read_timeout_seconds: u64,
     pub(super) idle_timeout_seconds: u64,
     pub(super) body_read_timeout_seconds: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawOverload {
+    pub(super) max_requests: u64,
+    pub(super) max_streams: u64,
+    pub(super) tenant_share_percent: u64,
 }
 
 #[derive(Deserialize)]

@@ -46,6 +46,8 @@ async fn answer(
     body: Body,
 ) -> Result<Response, ApiError> {
     access.require(Scope::Chat)?;
+    // Before the body is read, so that a refusal costs nothing.
+    let place = access.stream(app)?;
     let (bytes, json) = read_json(headers, body, app.settings().max_body_bytes).await?;
     let mut issues = Issues::default();
     let parsed = request::parse(&json, &mut issues);
@@ -70,7 +72,8 @@ async fn answer(
         whole: !asked.stream,
         ..ChatCommand::new(info.request, info.trace.clone(), known, asked.messages)
     };
-    let reply = app.ports().chat.send(access.context.clone(), command, &*access.background).await?;
+    access.sit(place);
+    let reply = app.ports().chat.send(access.context.clone(), command, &*access.background()).await?;
     let mut headers = reply_headers(app, access.context.id(), &reply);
     let identity = Identity::of(&reply);
     if asked.stream {

@@ -48,10 +48,13 @@ async fn answer(
     body: Body,
 ) -> Result<Response, ApiError> {
     access.require(Scope::Chat)?;
+    // Before the body is read, so that a refusal costs nothing.
+    let place = access.stream(app)?;
     let (bytes, json) = read_json(headers, body, app.settings().max_body_bytes).await?;
     let asked = parse(&json, app.settings().max_message_chars, access, headers, &bytes, info)?;
     caller.clone_from(&asked.command.caller);
-    let reply = app.ports().chat.send(access.context.clone(), asked.command, &*access.background).await?;
+    access.sit(place);
+    let reply = app.ports().chat.send(access.context.clone(), asked.command, &*access.background()).await?;
     let tenant = access.context.id();
     if asked.stream {
         Ok(stream(app, info, tenant, asked.session, reply))
@@ -135,7 +138,8 @@ pub(crate) async fn with_windows(
         Ok(response) => return Ok(response),
         Err(error) => error,
     };
-    if error.rate.is_none() {
+    // Whoever comes when the host is full is told that and nothing more.
+    if error.rate.is_none() && !error.told {
         let (admission, now) = (app.ports().chat.admission(), app.ports().clock.now());
         error.rate = admission.peek(&access.context, caller, now).await.ok().map(Box::new);
     }

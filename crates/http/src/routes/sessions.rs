@@ -65,8 +65,8 @@ pub(crate) async fn delete(
     let mut issues = Issues::default();
     let session = session_id(session, &mut issues);
     issues.check()?;
-    let background = &*access.background;
-    app.ports().sessions.delete(&access.context, &session, info.request, background).await?;
+    let background = access.background();
+    app.ports().sessions.delete(&access.context, &session, info.request, &*background).await?;
     Ok(success(&info, json!({ "success": true, "sessionId": session })))
 }
 

@@ -1,7 +1,12 @@
 //! What the router answers is what the document says.
 
+use std::convert::Infallible;
+
+use axum::body::{Body, Bytes};
 use enigma_core::model::{Delta, ModelError};
+use enigma_http::OverloadLimits;
 use enigma_memory::testing::{Script, Step};
+use futures_util::{FutureExt, stream};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde_json::{Value, json};
 
@@ -212,4 +217,50 @@ async fn faults_of_the_host_are_told_in_shape_and_without_their_cause() {
     }
     host.set_check(Check::Ready);
     assert_eq!(host.send("GET", "/readyz", &[], "").await.status.as_u16(), 200);
+}
+
+#[tokio::test]
+async fn a_host_at_capacity_says_so_on_every_route_of_a_tenant_and_its_places_come_back() {
+    let limits = OverloadLimits { max_requests: 1, max_streams: 1, tenant_share_percent: 50 };
+    let (host, document) = (Host::bounded(limits), document());
+    let history = format!("/chat/{SESSION}/history");
+    let routes = [
+        ("POST", "/chat", chat(false)),
+        ("POST", "/v1/chat/completions", completion(false)),
+        ("GET", &*history, String::new()),
+        ("GET", "/sessions", String::new()),
+        ("GET", "/health", String::new()),
+        ("GET", "/v1/models", String::new()),
+    ];
+    let silent = || Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+    // A body that does not come has the only place of both kinds.
+    let mut held = Box::pin(host.send_body("POST", "/chat", &[], silent()));
+    assert!(held.as_mut().now_or_never().is_none());
+    for (method, path, _) in &routes {
+        // Whoever is refused is not asked for a body: this one never comes.
+        let answer = host.send_body(method, path, &[], silent()).await;
+        assert_eq!(answer.status.as_u16(), 503, "{}", answer.text);
+        assert_eq!(answer.headers[RETRY_AFTER], "1");
+        assert_described(&document, method, path, &answer);
+        let stranger = host.send(method, path, &[("x-api-key", "nobody's")], "").await;
+        assert_eq!(stranger.status.as_u16(), 401, "who may not come in is not told that it is full");
+    }
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(host.send("GET", path, &[], "").await.status.as_u16(), 200);
+    }
+    // The client leaves; the next request panics; every place is free again after both.
+    drop(held);
+    let panics = stream::once(async { panic!("one of the tests' own") as Result<Bytes, Infallible> });
+    let answer = host.send_body("POST", "/chat", &[], Body::from_stream(panics)).await;
+    assert_eq!(answer.status.as_u16(), 500, "{}", answer.text);
+    for (method, path, body) in &routes {
+        host.will_answer();
+        let mut answer = host.send(method, path, &[], body).await;
+        while answer.status.as_u16() == 503 {
+            // The chat before has answered, and closes its books.
+            tokio::task::yield_now().await;
+            answer = host.send(method, path, &[], body).await;
+        }
+        assert!(matches!(answer.status.as_u16(), 200 | 404), "{}", answer.text);
+    }
 }

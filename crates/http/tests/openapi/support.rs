@@ -14,7 +14,7 @@ use enigma_core::model::{BreakerPolicy, ModelGateway, ModelRoute, ModelTimeouts,
 use enigma_core::ports::{Background, Clock, IdSource, SessionIndex, SessionStore, TenantDirectory, TurnQueue};
 use enigma_core::tenant::{KeyHash, Resolver, Tenant, TenantIndex};
 use enigma_core::turns::QueuedTurns;
-use enigma_http::{App, AppPorts, HttpSettings, Readiness, router};
+use enigma_http::{App, AppPorts, HttpSettings, OverloadLimits, Readiness, router};
 use enigma_memory::testing::{ManualClock, Script, ScriptedModel, SeededIds, TestBackground};
 use enigma_memory::{
     MemoryIdempotencyStore, MemoryRateLimiter, MemorySessionIndex, MemorySessionStore, MemoryStreamSlots,
@@ -99,6 +99,15 @@ fn tenants() -> TenantIndex {
 impl Host {
     /// Must be made inside a tokio runtime, which does its background work.
     pub(crate) fn new() -> Self {
+        Self::with(|app| app)
+    }
+
+    /// The same, where only so much may be in work at once.
+    pub(crate) fn bounded(limits: OverloadLimits) -> Self {
+        Self::with(|app| app.bounded(limits))
+    }
+
+    fn with(change: impl FnOnce(App) -> App) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp::from_millis(1_800_000_000_000)));
         let ids: Arc<dyn IdSource> = Arc::new(SeededIds::new(7));
         let model = Arc::new(ScriptedModel::new(Arc::clone(&clock)));
@@ -140,7 +149,7 @@ impl Host {
         };
         let runtime = tokio::runtime::Handle::current();
         let background = TestBackground::new(move |work| drop(runtime.spawn(work)));
-        let router = router(App::new(ports, HttpSettings::default()));
+        let router = router(change(App::new(ports, HttpSettings::default())));
         Self { router, background: Arc::new(background), model, check }
     }
 
@@ -161,6 +170,11 @@ impl Host {
 
     /// Sends a request with the key `acme-key`, unless `headers` say another.
     pub(crate) async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answered {
+        self.send_body(method, path, headers, Body::from(body.to_owned())).await
+    }
+
+    /// The same, with any body.
+    pub(crate) async fn send_body(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Body) -> Answered {
         let mut request = Request::builder().method(method).uri(path);
         if !headers.iter().any(|(name, _)| *name == "x-api-key") {
             request = request.header("x-api-key", "acme-key");
@@ -171,7 +185,7 @@ impl Host {
         for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
             request = request.header(*name, *value);
         }
-        let mut request = request.body(Body::from(body.to_owned())).unwrap();
+        let mut request = request.body(body).unwrap();
         request.extensions_mut().insert(Arc::clone(&self.background));
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();

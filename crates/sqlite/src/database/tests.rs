@@ -272,6 +272,26 @@ async fn more_reads_than_may_wait_are_refused_and_a_panic_loses_no_connection() 
 }
 
 #[tokio::test]
+async fn a_read_that_waits_for_too_long_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let database = open(&dir, &Options { readers: 1, waiting_timeout: Duration::from_millis(50), ..fast() });
+    let (release, released) = blocking::channel::<()>();
+    let busy = database.read(move |_| {
+        released.recv().unwrap_err();
+        Ok(())
+    });
+    let refused = async {
+        let refused = database.read(|_| Ok(())).await;
+        drop(release);
+        refused
+    };
+    let (busy, refused) = tokio::join!(busy, refused);
+    assert!(busy.is_ok());
+    assert!(matches!(refused, Err(StoreError::Busy)));
+    assert_eq!(listed(&database).await, 0);
+}
+
+#[tokio::test]
 async fn a_reader_cannot_write() {
     let dir = TempDir::new().unwrap();
     let database = open(&dir, &fast());
