@@ -41,6 +41,7 @@ fn start(change: impl FnOnce(&mut Connections)) -> Host {
         );
     let background = TrackedBackground::default();
     let mut connections = Connections {
+        workers: Workers::here(),
         router,
         background: background.clone(),
         trusted_proxies: Arc::new([]),
