@@ -254,3 +254,28 @@ async fn a_panic_of_a_model_ends_its_answer_like_any_other_failure() {
     assert_eq!((world.books().await, world.records().len()), ((12, 0), 1));
     world.assert_nothing_is_held().await;
 }
+
+struct PanickingAtOnce;
+
+#[async_trait::async_trait]
+impl ChatModel for PanickingAtOnce {
+    async fn stream(&self, _: &TenantId, call: &ModelCall) -> Result<DeltaStream, ModelError> {
+        panic!("this model panics before it answers r{}", call.metadata.trace);
+    }
+}
+
+#[tokio::test]
+async fn a_panic_before_the_answer_falls_back_like_any_other_failure() {
+    let world = World::with_main(Arc::new(PanickingAtOnce));
+    world.spare.push(hello());
+    let command = world.question(Some(1)).await;
+    let events = read(passing(&world, world.ask(command)).await.unwrap().events).await;
+    assert_eq!((text(&events).as_str(), done(&events).model.as_str()), ("Hello", "spare"));
+    assert_eq!((world.books().await, world.records().len()), ((15, 0), 1));
+
+    let command = world.question(Some(1)).await;
+    let rejected = passing(&world, world.ask(command)).await.unwrap_err();
+    assert!(matches!(rejected.error, ChatError::Gateway(_)), "{rejected:?}");
+    assert_eq!((world.books().await, world.records().len()), ((15, 0), 2));
+    world.assert_nothing_is_held().await;
+}
