@@ -113,6 +113,22 @@ async fn a_client_that_goes_away_before_the_first_piece_pays_for_the_prompt() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_too_late_still_reads_the_last_event() {
+    // One of these lengths fills the channel with the last piece, so that the last event finds no room.
+    for pieces in 0..14 {
+        let world = World::new();
+        world.main.push(Script::new((0..=pieces).map(|_| say("12345678")).chain([finish()])));
+        let reply = world.ask(world.question(Some(1)).await).await.unwrap();
+        for _ in 0..3 {
+            world.settle_down().await;
+            world.clock.advance(Duration::from_secs(11));
+        }
+        world.background.idle().await;
+        done(&read(reply.events).await);
+    }
+}
+
+#[tokio::test]
 async fn a_slow_client_holds_the_model_back_and_is_given_up_in_time() {
     let world = World::new();
     world.main.push(Script::new((0..1000).map(|_| say("12345678"))));
