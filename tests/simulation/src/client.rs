@@ -14,6 +14,7 @@ use futures_util::future::{BoxFuture, Either, select};
 
 use crate::plan::{TenantPlan, session};
 use crate::sim::Sim;
+use crate::verdict::at_its_end;
 use crate::witness::{Heard, Told, marker, number, request_of};
 use crate::world::{Process, SEND, World};
 
@@ -87,9 +88,9 @@ async fn ask(world: &World, process: &Arc<Process>, context: TenantContext) {
     let request = world.witness.announce(context.id(), session, key.clone(), process.life);
     let command = ChatCommand {
         session,
-        model: match sim.below(8) {
-            0 => None,
-            1 => Some(crate::world::model_id("nobody-serves-this")),
+        model: match sim.below(24) {
+            0..3 => None,
+            3 => Some(crate::world::model_id("nobody-serves-this")),
             _ => Some(crate::world::model_id("main")),
         },
         max_tokens: sim.chance(700).then(|| u32::try_from(sim.between(1, 120)).expect("the bounds are small")),
@@ -114,6 +115,7 @@ async fn ask(world: &World, process: &Arc<Process>, context: TenantContext) {
                 sim.check(is_cut, || format!("the task of r{} is lost", number(&request)));
             }
             world.witness.about(&request, |facts| facts.told = Some(Told::Refused(rejected.to_string())));
+            at_its_end(world, &request);
         }
         Either::Right(((), _)) => sim.note(|| format!("the client of r{} goes away", number(&request))),
     }
@@ -164,6 +166,7 @@ async fn read(
     world.witness.about(&request, |facts| {
         facts.told = Some(Told::Answered(Heard { by, replayed, content, failure, done }));
     });
+    at_its_end(world, &request);
 }
 
 async fn next(events: &mut ChatEvents) -> Option<ChatEvent> {

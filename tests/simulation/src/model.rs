@@ -82,9 +82,9 @@ impl SimModel {
                 .find(|(_, (owner, other))| owner == tenant && *other == Some(session))
                 .map(|(other, _)| *other)
         });
-        sim.check(meets.is_none(), || {
-            format!("r{} and r{:?} share a turn", number(&request), meets.map(|it| number(&it)))
-        });
+        if let Some(other) = meets {
+            sim.violate(format!("r{} and r{} share a turn", number(&request), number(&other)));
+        }
         let again = active.insert(request, (tenant.clone(), session));
         sim.check(again.is_none(), || format!("r{} has two calls at once", number(&request)));
         UnderWay { request, active: Arc::clone(&self.active) }

@@ -136,15 +136,15 @@ impl Plan {
         Self {
             start: *sim.pick(&[NOON, NEAR_A_MONTHS_END]) + sim.below(20_000),
             tenants: (0..sim.between(1, 3)).map(|number| TenantPlan::draw(sim, number)).collect(),
-            clients: sim.between(2, 6),
+            clients: sim.between(2, 7),
             actions: sim.between(1, 3),
             sessions: sim.between(1, 3),
             rates: Rates {
-                port: rate(&[0, 0, 10, 60]),
+                port: rate(&[0, 10, 50, 120]),
                 model: rate(&[0, 100, 300, 600]),
                 leave: rate(&[0, 0, 150, 400]),
                 slow: rate(&[0, 100, 300]),
-                key: rate(&[0, 300, 700]),
+                key: rate(&[0, 400, 900]),
             },
             facade: sim.chance(400),
             steps: *sim.pick(&[Steps::None, Steps::None, Steps::Small, Steps::Small, Steps::Small, Steps::Wild]),

@@ -27,6 +27,8 @@ pub enum Plant {
     DoubleSettlement,
     /// A settlement is acknowledged and not done.
     LostSettlement,
+    /// A settlement is acknowledged before it is written down.
+    VolatileSettlement,
     /// Reservations are not held to the budget.
     Overbooking,
     /// A session lets everybody in at once.
@@ -47,6 +49,8 @@ pub enum Plant {
     ForgottenKeys,
     /// Keys are never freed.
     KeptKeys,
+    /// A question for a key now and then is never answered.
+    SilentKeys,
     /// There are as many streams as anybody likes.
     EndlessStreams,
     /// Streams that have ended are not free.
@@ -59,9 +63,10 @@ pub enum Plant {
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::DoubleSettlement,
         Self::LostSettlement,
+        Self::VolatileSettlement,
         Self::Overbooking,
         Self::OpenTurns,
         Self::StuckTurns,
@@ -72,6 +77,7 @@ impl Plant {
         Self::SharedSessions,
         Self::ForgottenKeys,
         Self::KeptKeys,
+        Self::SilentKeys,
         Self::EndlessStreams,
         Self::LeakedStreams,
         Self::GenerousLimiter,
@@ -259,6 +265,9 @@ impl IdempotencyStore for Planted<dyn IdempotencyStore> {
     ) -> Result<Begin, PortError> {
         if self.is(Plant::ForgottenKeys) {
             return Ok(Begin::First);
+        }
+        if self.is(Plant::SilentKeys) && self.count.fetch_add(1, Ordering::Relaxed) % 3 == 2 {
+            futures_util::future::pending::<()>().await;
         }
         self.inner.begin(tenant, key, fingerprint, holder, lease_until, now).await
     }

@@ -8,7 +8,7 @@ use enigma_core::chat::StreamFailure;
 use enigma_core::idempotency::{Begin, Fingerprint, IdempotencyKey};
 use enigma_core::ports::{Clock, IdempotencyStore};
 use enigma_core::usage::Ending;
-use enigma_core::{RequestId, TenantId};
+use enigma_core::{RequestId, TenantId, Timestamp};
 use futures_util::FutureExt;
 use uuid::Uuid;
 
@@ -19,6 +19,12 @@ use crate::world::{LIFETIME, World};
 
 /// Calls that end a reservation.
 const ENDS: [Call; 3] = [Call::Settle, Call::Release, Call::Close];
+
+/// Who only looks.
+const PROBE: RequestId = RequestId::new(Uuid::from_u128(u128::MAX));
+
+/// A lease that has ended, whatever the clock says: a look takes no key away.
+const OVER: Timestamp = Timestamp::from_millis(0);
 
 /// Judges a world in which no task is left.
 pub(crate) fn judge(world: &Arc<World>) {
@@ -42,6 +48,42 @@ pub(crate) fn judge(world: &Arc<World>) {
 
 /// Later than any step of the clock can have put a lease.
 const FAR: Duration = Duration::from_secs(40 * 86_400);
+
+/// What must hold at the moment at which a client has heard all there is: what the request changed has been kept, and a repeat
+/// meets none of its own traces.
+pub(crate) fn at_its_end(world: &World, request: &RequestId) {
+    let facts = world.witness.facts();
+    let (sim, whose, Some(facts)) = (&world.sim, number(request), facts.get(request)) else { return };
+    if facts.cut || world.plan.steps == Steps::Wild {
+        return;
+    }
+    let is_open = world.ledger.reservation(&facts.tenant, request).is_some_and(|it| it.end.is_none());
+    sim.check(!is_open || facts.prevented(&ENDS), || format!("r{whose} has its end, and still holds tokens"));
+    let answered = match &facts.told {
+        Some(Told::Answered(heard)) if !heard.replayed => {
+            let may_lack = facts.prevented(&[Call::Record, Call::Close]);
+            sim.check(may_lack || facts.records.len() == 1, || format!("r{whose} is done before its record"));
+            let must_be_kept = facts.session.is_some() && !heard.content.is_empty() && heard.failure.is_none();
+            sim.check(!must_be_kept || !facts.turns.is_empty(), || format!("r{whose} is done before its turn is kept"));
+            true
+        }
+        Some(Told::Refused(_)) => false,
+        _ => return,
+    };
+    let Some((key, asks)) = &facts.key else { return };
+    if facts.prevented(&[Call::KeyFinish, Call::KeyAbandon]) {
+        return;
+    }
+    let (now, asked) = (sim.now(), Fingerprint::of(&[&asks.to_le_bytes()]));
+    let found = world.keys.begin(&facts.tenant, key, &asked, PROBE, OVER, now).now_or_never();
+    let is_right = match &found {
+        Some(Ok(Begin::Replay(_))) => true,
+        // Another one may have begun since.
+        Some(Ok(Begin::First | Begin::InProgress | Begin::Mismatch)) => !answered,
+        _ => false,
+    };
+    sim.check(is_right, || format!("r{whose} has its end, and its repeat would get {found:?}"));
+}
 
 /// Exactly one settlement and one usage record for each request that reserved.
 fn books_of(world: &World, request: &RequestId, facts: &Facts) {
@@ -159,36 +201,37 @@ fn keys(world: &World, facts: &BTreeMap<RequestId, Facts>) {
             let is_same = (&other.content, other.failure, &other.done) == (&heard.content, heard.failure, &heard.done);
             sim.check(is_same, || format!("r{whose} is told {heard:?} where another was told {other:?}"));
         }
-        let faults = [Call::KeyBegin, Call::KeyFinish, Call::KeyAbandon];
-        let is_calm = group.iter().all(|(_, facts)| !facts.cut && !facts.struck(&faults));
-        if !is_calm || world.plan.steps == Steps::Wild {
+        let is_left = |facts: &Facts| facts.prevented(&[Call::KeyFinish, Call::KeyAbandon]);
+        if group.iter().any(|(_, facts)| is_left(facts)) || world.plan.steps == Steps::Wild {
             continue;
         }
-        let begun: Vec<_> =
-            group.iter().filter(|(_, facts)| !facts.said.is_empty()).map(|(request, _)| number(request)).collect();
-        sim.check(begun.len() <= 1, || format!("{begun:?} have one key, and each was answered afresh"));
-        let probe = RequestId::new(Uuid::from_u128(u128::MAX));
+        let begun = |cut: bool| {
+            let begun = group.iter().filter(move |(_, facts)| !facts.said.is_empty() && facts.cut == cut);
+            begun.map(|(request, _)| number(request)).collect::<Vec<_>>()
+        };
+        let afresh = begun(false);
+        sim.check(afresh.len() <= 1, || format!("{afresh:?} have one key, and each was answered afresh"));
+        if group.iter().any(|(_, facts)| facts.cut) {
+            continue;
+        }
         let now = sim.now();
         let asked = Fingerprint::of(&[b"probe"]);
-        let begun = world.keys.begin(tenant, key, &asked, probe, now, now).now_or_never();
-        let first = group.iter().filter(|(_, facts)| !facts.said.is_empty()).count();
-        // Another question under a key that is answered is a mismatch; one that still is held would be as well.
-        let is_right = match begun {
-            Some(Ok(Begin::First)) => first == 0,
+        // Another question under a key that is taken is a mismatch, whether it is answered or still held.
+        let is_right = match world.keys.begin(tenant, key, &asked, PROBE, OVER, now).now_or_never() {
+            Some(Ok(Begin::First)) => afresh.is_empty(),
             Some(Ok(Begin::Mismatch)) => is_answered(world, tenant, key, &group),
             _ => false,
         };
-        sim.check(is_right, || format!("the key of {:?} is held for ever", group[0].0));
+        sim.check(is_right, || format!("the key of r{} is held, or its answer lost", number(group[0].0)));
     }
 }
 
 /// Whether a repeat would get an answer.
 fn is_answered(world: &World, tenant: &TenantId, key: &IdempotencyKey, group: &[(&RequestId, &Facts)]) -> bool {
     let now = world.sim.now();
-    let probe = RequestId::new(Uuid::from_u128(u128::MAX));
     group.iter().filter_map(|(_, facts)| facts.key.as_ref()).any(|(_, asks)| {
         let asked = Fingerprint::of(&[&asks.to_le_bytes()]);
-        let begun = world.keys.begin(tenant, key, &asked, probe, now, now).now_or_never();
+        let begun = world.keys.begin(tenant, key, &asked, PROBE, OVER, now).now_or_never();
         matches!(begun, Some(Ok(Begin::Replay(_))))
     })
 }
@@ -222,8 +265,7 @@ fn free_turns(world: &World) {
     let process = world.process();
     for tenant in &world.plan.tenants {
         for session in (0..world.plan.sessions.max(3)).map(session) {
-            let probe = RequestId::new(Uuid::from_u128(u128::MAX));
-            let entered = process.turns.enter(&tenant.id, &session, probe).now_or_never();
+            let entered = process.turns.enter(&tenant.id, &session, PROBE).now_or_never();
             let is_free = matches!(entered, Some(Ok(_)));
             world.sim.check(is_free, || format!("the turn of {session} of {} is never free again", tenant.id));
         }

@@ -89,7 +89,7 @@ impl World {
         let parts = Parts {
             sim: sim.clone(),
             plan: Arc::clone(plan),
-            ledger: JournaledLedger::new(sim.clone(), Arc::clone(plan)),
+            ledger: JournaledLedger::new(sim.clone(), Arc::clone(plan), plant),
             store: Arc::new(SeenStore::new(witness.clone(), messages)),
             witness,
             index: Arc::new(MemorySessionIndex::default()),

@@ -12,6 +12,7 @@ use enigma_core::tenant::TokenBudget;
 use enigma_core::{PortError, RequestId, TenantId, Timestamp};
 
 use crate::plan::Plan;
+use crate::plants::Plant;
 use crate::sim::Sim;
 use crate::witness::number;
 
@@ -78,12 +79,13 @@ struct State {
 pub(crate) struct JournaledLedger {
     sim: Sim,
     plan: Arc<Plan>,
+    plant: Option<Plant>,
     state: Arc<Mutex<State>>,
 }
 
 impl JournaledLedger {
-    pub(crate) fn new(sim: Sim, plan: Arc<Plan>) -> Self {
-        Self { sim, plan, state: Arc::default() }
+    pub(crate) fn new(sim: Sim, plan: Arc<Plan>, plant: Option<Plant>) -> Self {
+        Self { sim, plan, plant, state: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -134,7 +136,8 @@ impl JournaledLedger {
             state.durable = state.journal.len();
         }
         let reply = self.apply(&mut state, tenant, &entry);
-        let is_awaited = matches!(entry, Entry::Settle { .. } | Entry::Release { .. });
+        let is_awaited = matches!(entry, Entry::Settle { .. } | Entry::Release { .. })
+            && self.plant != Some(Plant::VolatileSettlement);
         state.journal.push((tenant.clone(), entry));
         if is_awaited {
             state.durable = state.journal.len();
