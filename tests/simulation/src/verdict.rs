@@ -52,8 +52,8 @@ const FAR: Duration = Duration::from_secs(40 * 86_400);
 /// What must hold at the moment at which a client has heard all there is: what the request changed has been kept, and a repeat
 /// meets none of its own traces.
 pub(crate) fn at_its_end(world: &World, request: &RequestId) {
-    let facts = world.witness.facts();
-    let (sim, whose, Some(facts)) = (&world.sim, number(request), facts.get(request)) else { return };
+    let all = world.witness.facts();
+    let (sim, whose, Some(facts)) = (&world.sim, number(request), all.get(request)) else { return };
     if facts.cut || world.plan.steps == Steps::Wild {
         return;
     }
@@ -78,8 +78,15 @@ pub(crate) fn at_its_end(world: &World, request: &RequestId) {
     let found = world.keys.begin(&facts.tenant, key, &asked, PROBE, OVER, now).now_or_never();
     let is_right = match &found {
         Some(Ok(Begin::Replay(_))) => true,
-        // Another one may have begun since.
-        Some(Ok(Begin::First | Begin::InProgress | Begin::Mismatch)) => !answered,
+        Some(Ok(Begin::First | Begin::Mismatch)) => !answered,
+        // Only another one may hold it.
+        Some(Ok(Begin::InProgress)) => {
+            let holds =
+                |other: &Facts| !other.ended || other.cut || other.prevented(&[Call::KeyFinish, Call::KeyAbandon]);
+            let is_its =
+                |other: &Facts| other.tenant == facts.tenant && other.key.as_ref().is_some_and(|it| it.0 == *key);
+            !answered && all.iter().any(|(id, other)| id != request && is_its(other) && holds(other))
+        }
         _ => false,
     };
     sim.check(is_right, || format!("r{whose} has its end, and its repeat would get {found:?}"));
