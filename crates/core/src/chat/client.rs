@@ -87,27 +87,30 @@ impl Client {
     /// is still there reads them within the send timeout.
     pub(super) async fn close(mut self, last: Vec<ChatEvent>) {
         let Self { events, present, clock, send_timeout, ended, .. } = &mut self;
-        if *ended == Some(Ending::ClientGone) {
-            // It may still read some day; but nobody waits for that. Each sender has a place of its own beside the shared ones.
-            for event in last {
-                let _ = events.clone().try_send(event);
-            }
-            return;
+        let mut unsent = last.into_iter();
+        if *ended != Some(Ending::ClientGone) {
+            let mut patience = clock.sleep(*send_timeout);
+            poll_fn(|context| {
+                while unsent.len() > 0 {
+                    match events.poll_ready(context) {
+                        Poll::Ready(Ok(())) => {
+                            // A channel that is ready and refuses has lost its reader, and the next look says so.
+                            let _ = unsent.next().map(|event| events.start_send(event));
+                        }
+                        Poll::Ready(Err(_)) => return Poll::Ready(()),
+                        Poll::Pending if present.poll_canceled(context).is_ready() => return Poll::Ready(()),
+                        Poll::Pending => return patience.as_mut().poll(context),
+                    }
+                }
+                Poll::Ready(())
+            })
+            .await;
         }
-        let mut patience = clock.sleep(*send_timeout);
-        let mut sending = pin!(async {
-            for event in last {
-                events.send(event).await?;
-            }
-            Ok::<(), mpsc::SendError>(())
-        });
-        poll_fn(|context| {
-            if sending.as_mut().poll(context).is_ready() || present.poll_canceled(context).is_ready() {
-                return Poll::Ready(());
-            }
-            patience.as_mut().poll(context)
-        })
-        .await;
+        // Who is late may still read some day; but nobody waits for that. Each sender has a place of its own beside the shared
+        // ones, so that even then the answer ends with its last event.
+        for event in unsent {
+            let _ = events.clone().try_send(event);
+        }
     }
 
     fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<Ending> {

@@ -94,17 +94,21 @@ impl Conduct {
             Err(error) => return reject(opening, error.into()),
         }
         match self.enter(&mut client, opening).await {
-            Some((kept, last)) => {
+            Ok((kept, last)) => {
                 self.keep_answer(&kept).await;
                 client.close(last).await;
             }
-            None => self.free_key().await,
+            Err(Refused { opening, rejected }) => {
+                // Before the client is told: its next try must not meet its own key.
+                self.free_key().await;
+                reject(opening, rejected);
+            }
         }
     }
 
-    /// Chooses the model, takes the slots, answers, and leaves. What it returns is the answer to keep and its last events;
-    /// `None` when there is none, and a repeat of the request may try afresh.
-    async fn enter(&self, client: &mut Client, opening: Opening) -> Option<(KeptReply, Vec<ChatEvent>)> {
+    /// Chooses the model, takes the slots, answers, and leaves. What it returns is the answer to keep and its last events, or a
+    /// refusal, after which a repeat of the request may try afresh.
+    async fn enter(&self, client: &mut Client, opening: Opening) -> Result<(KeptReply, Vec<ChatEvent>), Refused> {
         let Shared { ports, settings } = &*self.shared;
         let tenant = self.context.tenant();
         let has_tools = !self.command.tools.is_empty() || self.command.messages.iter().any(|m| m.role == Role::Tool);
@@ -119,20 +123,17 @@ impl Conduct {
             });
         let plan = match plan {
             Ok(plan) => plan,
-            Err(error) => return refuse(opening, error.into()),
+            Err(error) => return Err(Refused { opening, rejected: error.into() }),
         };
         let request = self.command.request;
         let entry = match ports.admission.enter(&self.context, &self.command.caller, request, self.started).await {
             Ok(entry) => entry,
-            Err(error) => return refuse(opening, ChatError::from(error).into()),
+            Err(error) => return Err(Refused { opening, rejected: ChatError::from(error).into() }),
         };
         let Outcome { spent, record, told } = self.take_turn(client, &plan, &entry, opening).await;
         // The one place where a request that got in is closed, whatever has become of it.
         degrade(ports.admission.close(&self.context, entry, spent, record.as_ref(), ports.clock.now()).await);
-        match told {
-            Ok(answered) => Some(self.last_words(answered)),
-            Err(Refused { opening, rejected }) => refuse(opening, rejected),
-        }
+        told.map(|answered| self.last_words(answered))
     }
 
     /// Waits for the session's turn, reserves, and calls the model. The turn is over when it returns.
@@ -366,11 +367,6 @@ fn has_question(messages: &[ChatMessage]) -> bool {
 /// Tells the caller, who may have gone.
 fn reject(opening: Opening, rejected: ChatRejected) {
     let _ = opening.send(Err(rejected));
-}
-
-fn refuse<T>(opening: Opening, rejected: ChatRejected) -> Option<T> {
-    reject(opening, rejected);
-    None
 }
 
 const fn early(ending: Ending) -> ChatError {

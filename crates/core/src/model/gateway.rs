@@ -1,11 +1,12 @@
 //! Calls of models: retries, fallback, breakers and timeouts, the same for every provider.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::{Either, select};
+use futures_util::{FutureExt, StreamExt};
 use thiserror::Error;
 
 use super::breaker::Admitted;
@@ -196,7 +197,10 @@ impl ModelGateway {
                 None => Err(ModelError::Interrupted { message: "the answer is empty".to_owned() }),
             }
         };
-        within(&*self.clock, limit, phase, opening).await?
+        // An adapter that panics has failed; its request is owed an end all the same.
+        let opening = AssertUnwindSafe(opening).catch_unwind();
+        let opened = within(&*self.clock, limit, phase, opening).await?;
+        opened.unwrap_or_else(|_| Err(ModelError::unavailable("the model's adapter panicked")))
     }
 }
 

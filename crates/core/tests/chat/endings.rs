@@ -113,6 +113,22 @@ async fn a_client_that_goes_away_before_the_first_piece_pays_for_the_prompt() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_too_late_still_reads_the_last_event() {
+    // One of these lengths fills the channel with the last piece, so that the last event finds no room.
+    for pieces in 0..14 {
+        let world = World::new();
+        world.main.push(Script::new((0..=pieces).map(|_| say("12345678")).chain([finish()])));
+        let reply = world.ask(world.question(Some(1)).await).await.unwrap();
+        for _ in 0..3 {
+            world.settle_down().await;
+            world.clock.advance(Duration::from_secs(11));
+        }
+        world.background.idle().await;
+        done(&read(reply.events).await);
+    }
+}
+
+#[tokio::test]
 async fn a_slow_client_holds_the_model_back_and_is_given_up_in_time() {
     let world = World::new();
     world.main.push(Script::new((0..1000).map(|_| say("12345678"))));
@@ -252,5 +268,30 @@ async fn a_panic_of_a_model_ends_its_answer_like_any_other_failure() {
     done(&events);
     assert!(world.history(1).await[1].truncated);
     assert_eq!((world.books().await, world.records().len()), ((12, 0), 1));
+    world.assert_nothing_is_held().await;
+}
+
+struct PanickingAtOnce;
+
+#[async_trait::async_trait]
+impl ChatModel for PanickingAtOnce {
+    async fn stream(&self, _: &TenantId, call: &ModelCall) -> Result<DeltaStream, ModelError> {
+        panic!("this model panics before it answers r{}", call.metadata.trace);
+    }
+}
+
+#[tokio::test]
+async fn a_panic_before_the_answer_falls_back_like_any_other_failure() {
+    let world = World::with_main(Arc::new(PanickingAtOnce));
+    world.spare.push(hello());
+    let command = world.question(Some(1)).await;
+    let events = read(passing(&world, world.ask(command)).await.unwrap().events).await;
+    assert_eq!((text(&events).as_str(), done(&events).model.as_str()), ("Hello", "spare"));
+    assert_eq!((world.books().await, world.records().len()), ((15, 0), 1));
+
+    let command = world.question(Some(1)).await;
+    let rejected = passing(&world, world.ask(command)).await.unwrap_err();
+    assert!(matches!(rejected.error, ChatError::Gateway(_)), "{rejected:?}");
+    assert_eq!((world.books().await, world.records().len()), ((15, 0), 2));
     world.assert_nothing_is_held().await;
 }

@@ -63,6 +63,8 @@ pub(crate) struct FailingStore {
 pub(crate) struct FailingKeys {
     inner: MemoryIdempotencyStore,
     pub(crate) loses_answers: std::sync::atomic::AtomicBool,
+    /// Others run before a key is freed.
+    pub(crate) is_slow: std::sync::atomic::AtomicBool,
 }
 
 pub(crate) fn settings() -> ChatSettings {
@@ -295,6 +297,11 @@ impl IdempotencyStore for FailingKeys {
     }
 
     async fn abandon(&self, tenant: &TenantId, key: &IdempotencyKey, holder: &RequestId) -> Result<(), PortError> {
+        if self.is_slow.load(std::sync::atomic::Ordering::Relaxed) {
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+        }
         self.inner.abandon(tenant, key, holder).await
     }
 }
