@@ -13,6 +13,8 @@ pub mod python;
 pub mod raw;
 pub mod server;
 pub mod sse;
+#[cfg(target_os = "linux")]
+pub mod system;
 pub mod tenant;
 pub mod upstream;
 pub mod worker;
