@@ -20,6 +20,8 @@ const SOURCE: &str = include_str!("system/faults.c");
 pub const NO_SPACE: i64 = 28;
 /// `EIO`.
 pub const BROKEN: i64 = 5;
+/// `EROFS`.
+pub const READ_ONLY: i64 = 30;
 
 /// The numbers in the file that the library reads, in their order.
 #[derive(Clone, Copy)]
@@ -30,11 +32,12 @@ enum Number {
     Torn,
     ReadError,
     Room,
+    OpenError,
     ClockMillis,
     Failed,
 }
 
-const NUMBERS: usize = 8;
+const NUMBERS: usize = 9;
 
 /// The library, compiled.
 fn library() -> &'static Path {
@@ -110,6 +113,11 @@ impl System {
     /// Every read fails with `error`; 0 ends that.
     pub fn reads_fail(&self, error: i64) {
         self.set(Number::ReadError, error);
+    }
+
+    /// Nothing can be opened to be written, and `open` fails with `error`; 0 ends that.
+    pub fn opens_fail(&self, error: i64) {
+        self.set(Number::OpenError, error);
     }
 
     /// The clock of the wall is off by so many milliseconds.

@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WRITE_ERROR, SYNC_ERROR, SYNC_MILLIS, TORN, READ_ERROR, ROOM, CLOCK_MILLIS, FAILED, NUMBERS };
+enum { WRITE_ERROR, SYNC_ERROR, SYNC_MILLIS, TORN, READ_ERROR, ROOM, OPEN_ERROR, CLOCK_MILLIS, FAILED, NUMBERS };
 
 static int64_t none[NUMBERS];
 static volatile int64_t *numbers = none;
@@ -100,6 +101,32 @@ int ftruncate64(int fd, off64_t length) {
     if (numbers[WRITE_ERROR] && numbers[ROOM] <= 0 && length > 0 && ours(fd)) return fail(numbers[WRITE_ERROR]);
     return real(fd, length);
 }
+
+/* A directory that may be read only: whatever is opened to be written is refused. */
+static int open_in(int (*real)(const char *, int, ...), const char *path, int flags, mode_t mode) {
+    char parent[4096], resolved[4096];
+    int64_t error = numbers[OPEN_ERROR];
+    if (error && (flags & O_ACCMODE) != O_RDONLY && strlen(path) < sizeof parent) {
+        char *slash = strrchr(strcpy(parent, path), '/');
+        if (slash) *slash = 0;
+        if (realpath(slash ? parent : ".", resolved) && !strncmp(resolved, under, under_length) && under_length)
+            return fail(error);
+    }
+    return real(path, flags, mode);
+}
+
+#define OPEN(name)                                                   \
+    int name(const char *path, int flags, ...) {                     \
+        REAL(int, #name, const char *, int, ...);                    \
+        va_list more;                                                \
+        va_start(more, flags);                                       \
+        mode_t mode = flags & (O_CREAT | __O_TMPFILE) ? va_arg(more, mode_t) : 0; \
+        va_end(more);                                                \
+        return open_in(real, path, flags, mode);              \
+    }
+
+OPEN(open)
+OPEN(open64)
 
 static int before_sync(int fd) {
     int64_t millis = numbers[SYNC_MILLIS], error = numbers[SYNC_ERROR];
