@@ -20,7 +20,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 
-use self::call::Guard;
+pub(crate) use self::call::Guard;
 pub use self::call::{Call, Ended};
 pub use self::script::words;
 use self::script::{Reply, Step};

@@ -98,7 +98,8 @@ impl OnDeviceModel {
             return Err(ModelError::Busy);
         }
         let prompt = self.template.prompt(&self.tokenizer, &call.messages).map_err(|source| {
-            ModelError::Unavailable { message: "cannot tokenize the prompt".to_owned(), source: Some(source) }
+            let message = "cannot tokenize the prompt".to_owned();
+            ModelError::Unavailable { message, source: Some(source), retry_after: None }
         })?;
         // One token of the answer has to fit as well.
         if prompt.len() >= self.context {

@@ -84,7 +84,7 @@ fn not_sent(error: TransportError) -> ModelError {
         TransportError::Connect(_) => "no connection",
         TransportError::Broken(_) => "the connection broke before an answer",
     };
-    ModelError::Unavailable { message: message.to_owned(), source: Some(Box::new(error)) }
+    ModelError::Unavailable { message: message.to_owned(), source: Some(Box::new(error)), retry_after: None }
 }
 
 #[cfg(test)]

@@ -66,8 +66,8 @@ impl Scrubber {
     /// The error, without secrets in what the provider said.
     pub(crate) fn error(&self, error: ModelError) -> ModelError {
         match error {
-            ModelError::Unavailable { message, source } => {
-                ModelError::Unavailable { message: self.text(message), source }
+            ModelError::Unavailable { message, source, retry_after } => {
+                ModelError::Unavailable { message: self.text(message), source, retry_after }
             }
             ModelError::Rejected { status, message } => ModelError::Rejected { status, message: self.text(message) },
             other => other,

@@ -35,7 +35,7 @@ pub struct Call {
 }
 
 impl Call {
-    pub(super) fn new(body: Value, headers: HeaderMap) -> Self {
+    pub(crate) fn new(body: Value, headers: HeaderMap) -> Self {
         let messages = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
         let asked = messages.iter().rfind(|message| message["role"] == "user");
         let prompt = asked.and_then(|message| message["content"].as_str()).unwrap_or_default().to_owned();
@@ -77,21 +77,21 @@ impl fmt::Debug for Call {
 }
 
 /// Goes with the answer, and notes when it is dropped.
-pub(super) struct Guard {
+pub(crate) struct Guard {
     call: Arc<Call>,
     changed: watch::Sender<()>,
 }
 
 impl Guard {
-    pub(super) fn new(call: Arc<Call>, changed: watch::Sender<()>) -> Self {
+    pub(crate) fn new(call: Arc<Call>, changed: watch::Sender<()>) -> Self {
         Self { call, changed }
     }
 
-    pub(super) fn sent(&self, bytes: usize) {
+    pub(crate) fn sent(&self, bytes: usize) {
         self.call.sent.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.end(Ended::Finished);
     }
 

@@ -115,7 +115,10 @@ impl Said {
             Some(408 | 504 | 524) => ModelError::Timeout(Phase::FirstToken),
             Some(status @ (400 | 413 | 422)) => self.refused_inputs(status),
             Some(status @ 400..=499) => self.rejected(status),
-            Some(status) => ModelError::unavailable(format!("status {status} ({})", self.label())),
+            Some(status) => {
+                let message = format!("status {status} ({})", self.label());
+                ModelError::Unavailable { message, source: None, retry_after }
+            }
             None if self.is_about_length() => ModelError::PromptTooLong,
             None if self.is_about_credentials() => ModelError::Unauthorized { status: 401 },
             None => ModelError::unavailable(self.label()),
@@ -293,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wish_to_wait_is_kept_where_there_is_a_limit() {
+    fn the_wish_to_wait_is_kept_where_waiting_helps() {
         let wait = Some(Duration::from_secs(7));
         for (status, body) in [
             (429, r#"{"internalCode":3040,"name":"InferenceUpstreamError"}"#),
@@ -302,6 +305,8 @@ mod tests {
             (429, r#"{"success":false,"error":[{"code":2003,"message":"Rate limited"}]}"#),
             (429, "<html>"),
             (429, ""),
+            (503, r#"{"name":"InferenceUpstreamError"}"#),
+            (503, ""),
         ] {
             assert_eq!(refusal(status, wait, body.as_bytes()).retry_after(), wait, "{body}");
             assert_eq!(refusal(status, None, body.as_bytes()).retry_after(), None, "{body}");

@@ -29,6 +29,8 @@ pub enum ModelError {
         /// The transport's error, when it was that.
         #[source]
         source: Option<Box<dyn StdError + Send + Sync>>,
+        /// How long it asked us to wait, as with a 503.
+        retry_after: Option<Duration>,
     },
     /// The provider asks for patience (429).
     #[error("provider rate limit reached")]
@@ -93,7 +95,7 @@ pub enum ModelError {
 impl ModelError {
     /// A provider that cannot be reached or failed, without an underlying error.
     pub fn unavailable(message: impl Into<String>) -> Self {
-        Self::Unavailable { message: message.into(), source: None }
+        Self::Unavailable { message: message.into(), source: None, retry_after: None }
     }
 
     /// Whether the same call may succeed when it is tried again, as long as nothing of an answer was seen.
@@ -144,8 +146,24 @@ impl ModelError {
     /// How long the provider asked us to wait.
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::RateLimited { retry_after } => *retry_after,
+            Self::RateLimited { retry_after } | Self::Unavailable { retry_after, .. } => *retry_after,
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_to_wait_is_kept_whatever_the_status_was() {
+        let retry_after = Some(Duration::from_secs(7));
+        let unavailable = ModelError::Unavailable { message: String::new(), source: None, retry_after };
+        assert_eq!(unavailable.retry_after(), retry_after);
+        assert_eq!(ModelError::RateLimited { retry_after }.retry_after(), retry_after);
+        assert_eq!(ModelError::unavailable("500").retry_after(), None);
+        assert!(unavailable.counts_for_breaker(), "a provider that is down is not well, however politely it says so");
+        assert!(!ModelError::RateLimited { retry_after }.counts_for_breaker());
     }
 }

@@ -57,10 +57,15 @@ mod tests {
         #[test]
         fn a_pause_keeps_to_its_bounds(
             attempts in 1u32..40, random in 0.0f64..1.0, now in 0u64..1_000_000, left in 0u64..20_000,
-            asked in proptest::option::of(0u64..10_000),
+            asked in proptest::option::of(0u64..10_000), down in proptest::bool::ANY,
         ) {
             let policy = RetryPolicy { max_attempts: 30, ..RetryPolicy::default() };
-            let error = ModelError::RateLimited { retry_after: asked.map(Duration::from_millis) };
+            let retry_after = asked.map(Duration::from_millis);
+            let error = if down {
+                ModelError::Unavailable { message: String::new(), source: None, retry_after }
+            } else {
+                ModelError::RateLimited { retry_after }
+            };
             let (now, deadline) = (Timestamp::from_millis(now), Timestamp::from_millis(now + left));
             let delay = policy.next_delay(attempts, &error, random, now, deadline);
             if let Some(delay) = delay {

@@ -11,8 +11,9 @@ pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Mode
     // Some clouds wrap the object into a list.
     let body = body.get(0).unwrap_or(&body);
     let message = || name(body).unwrap_or_else(|| "unnamed error".to_owned());
+    let retry_after = || retry_after(|name| headers.get(name)?.to_str().ok());
     match status.as_u16() {
-        429 => ModelError::RateLimited { retry_after: retry_after(|name| headers.get(name)?.to_str().ok()) },
+        429 => ModelError::RateLimited { retry_after: retry_after() },
         status @ (401 | 403) => ModelError::Unauthorized { status },
         // The provider, or a gateway before it (524 is Cloudflare's), gave up waiting.
         408 | 504 | 524 => ModelError::Timeout(Phase::FirstToken),
@@ -21,7 +22,10 @@ pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Mode
         }
         400 | 413 | 422 if is_about_length(&message(), sentence(body)) => ModelError::PromptTooLong,
         status @ 400..=499 => ModelError::Rejected { status, message: message() },
-        status => ModelError::unavailable(format!("status {status} ({})", message())),
+        status => {
+            let message = format!("status {status} ({})", message());
+            ModelError::Unavailable { message, source: None, retry_after: retry_after() }
+        }
     }
 }
 
@@ -101,6 +105,20 @@ mod tests {
             let error = read(StatusCode::BAD_REQUEST, &HeaderMap::new(), body.as_bytes());
             assert!(matches!(error, ModelError::PromptTooLong), "{body}: {error}");
         }
+    }
+
+    #[test]
+    fn a_provider_that_is_down_may_say_for_how_long() {
+        let headers = |pairs: &[(&'static str, &'static str)]| {
+            pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect()
+        };
+        let seconds = [("retry-after", "3")];
+        let date = [("retry-after", "Sun, 06 Nov 1994 08:49:40 GMT"), ("date", "Sun, 06 Nov 1994 08:49:37 GMT")];
+        for (status, headers) in [(429, headers(&seconds)), (503, headers(&seconds)), (503, headers(&date))] {
+            let error = read(StatusCode::from_u16(status).unwrap(), &headers, b"");
+            assert_eq!(error.retry_after(), Some(std::time::Duration::from_secs(3)), "{status} {headers:?}");
+        }
+        assert_eq!(read(StatusCode::SERVICE_UNAVAILABLE, &HeaderMap::new(), b"").retry_after(), None);
     }
 
     #[test]
