@@ -1,7 +1,4 @@
-//! The tenants of the configured directory: read at the start, and again at every SIGHUP, so that a key is revoked without
-//! ending anybody's answer.
-
-use std::io;
+//! The tenants of the configured directory.
 
 use enigma_core::tenant::{Tenant, TenantIndex};
 use enigma_memory::MemoryTenantDirectory;
@@ -23,8 +20,8 @@ pub(crate) fn load(config: &Config) -> Result<TenantIndex, Problems> {
     Ok(loaded.index)
 }
 
-/// Reads the files again. While something is wrong with any of them, everything stays as it was.
-fn reload(config: &Config, directory: &MemoryTenantDirectory) {
+/// Reads the files again. While something is wrong with any of them, everything stays as it was. Says which it was.
+pub(crate) fn reload(config: &Config, directory: &MemoryTenantDirectory) {
     match load(config) {
         Ok(index) => {
             let count = index.tenants().count();
@@ -37,49 +34,6 @@ fn reload(config: &Config, directory: &MemoryTenantDirectory) {
             }
             tracing::error!("the tenants stay as they were");
         }
-    }
-}
-
-/// The signal that asks for it.
-pub(crate) struct Reloads {
-    #[cfg(unix)]
-    hangup: tokio::signal::unix::Signal,
-}
-
-impl Reloads {
-    /// Listens for it from now on.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    #[cfg(unix)]
-    pub(crate) fn new() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { hangup: signal(SignalKind::hangup())? })
-    }
-
-    /// Reads the files as often as it is asked to.
-    #[cfg(unix)]
-    pub(crate) async fn serve(&mut self, config: &Config, directory: &MemoryTenantDirectory) {
-        while self.hangup.recv().await.is_some() {
-            reload(config, directory);
-        }
-        std::future::pending::<()>().await;
-    }
-
-    /// There is no such signal.
-    ///
-    /// # Errors
-    /// Never.
-    #[cfg(not(unix))]
-    #[expect(clippy::unnecessary_wraps, reason = "on Unix the system can refuse")]
-    pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self {})
-    }
-
-    /// Waits for ever.
-    #[cfg(not(unix))]
-    pub(crate) async fn serve(&mut self, _config: &Config, _directory: &MemoryTenantDirectory) {
-        std::future::pending::<()>().await;
     }
 }
 
