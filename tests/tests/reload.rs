@@ -96,7 +96,7 @@ async fn bad_files_change_nothing_and_are_said_and_good_ones_drop_no_request() {
     let tenant = Tenant::new("acme");
     let server = ServerConfig::new().upstream(&upstream.base_url()).tenant(&tenant).stored_in(&directory).start();
     let stop = Arc::new(AtomicBool::new(false));
-    let load = load(&server.base_url, None, Arc::clone(&stop));
+    let load = load(&server.base_url, None, &stop);
 
     fs::write(file(&directory, "acme"), "{ \"tenantId\": ").unwrap();
     logged(&server, &["tenant.config.json", "EOF", "ERROR"]);
@@ -138,8 +138,9 @@ async fn ask(base_url: String, trusted: Option<String>, stop: Arc<AtomicBool>) -
     answered
 }
 
-fn load(base_url: &str, trusted: Option<String>, stop: Arc<AtomicBool>) -> impl Future<Output = usize> + use<> {
-    let asking: JoinSet<usize> = (0..4).map(|_| ask(base_url.to_owned(), trusted.clone(), Arc::clone(&stop))).collect();
+fn load(base_url: &str, trusted: Option<&str>, stop: &Arc<AtomicBool>) -> impl Future<Output = usize> + use<> {
+    let asking: JoinSet<usize> =
+        (0..4).map(|_| ask(base_url.to_owned(), trusted.map(str::to_owned), Arc::clone(stop))).collect();
     async move { asking.join_all().await.into_iter().sum() }
 }
 
@@ -182,7 +183,7 @@ async fn a_certificate_is_exchanged_under_load_and_a_bad_one_is_not_taken() {
     assert!(server.base_url.starts_with("https://"), "{}", server.base_url);
     let stop = Arc::new(AtomicBool::new(false));
     let both = format!("{}{}", first.certificate, second.certificate);
-    let load = load(&server.base_url, Some(both), Arc::clone(&stop));
+    let load = load(&server.base_url, Some(&both), &stop);
     let api = Api::trusting(&server.base_url, &first.certificate).with("x-api-key", &key_of("acme"));
     let mut reply = api.chat_stream(&session(), &format!("[[tokens 1]][[gate {tag}]][[tokens 2]]")).await;
     assert_eq!(reply.text().await, words(1));

@@ -122,16 +122,12 @@ impl Connections {
     /// Serves a connection, unless its client has too many.
     fn admit(&self, stream: Stream, peer: Option<IpAddr>, permit: OwnedSemaphorePermit, draining: &CancellationToken) {
         let counted = peer.filter(|peer| !self.trusted_proxies.contain(Some(*peer)));
-        let place = match (&self.limit_per_address, counted) {
-            (Some(limit), Some(peer)) => match limit.take(peer) {
-                Some(place) => Some(place),
-                None => {
-                    tracing::debug!(%peer, "too many connections from one client");
-                    return;
-                }
-            },
-            _ => None,
-        };
+        let place = self.limit_per_address.as_ref().zip(counted).map(|(limit, peer)| limit.take(peer));
+        if let Some(None) = place {
+            tracing::debug!(?peer, "too many connections from one client");
+            return;
+        }
+        let place = place.flatten();
         self.background.track(self.clone().serve(stream, peer, (permit, place), draining.clone()));
     }
 

@@ -243,7 +243,10 @@ fn name(storage: &Storage) -> String {
 
 /// The only lines on standard output: programs read the first, people the others.
 fn announce(names: &[String], address: Option<SocketAddr>, config: &Config, demo: Option<&str>) {
-    let mut text: String = names.iter().map(|name| format!("listening on {name}\n")).collect();
+    let mut text = String::new();
+    for name in names {
+        text.extend(["listening on ", name, "\n"]);
+    }
     if let (Some(key), Some(section), Some(address)) = (demo, &config.ondevice, address) {
         text.push_str(&demo::invitation(address, key, &section.model, OsIds.uuid()));
     }

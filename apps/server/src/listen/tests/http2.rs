@@ -132,8 +132,7 @@ async fn the_limits_are_told() {
 async fn a_head_that_does_not_come_costs_the_connection() {
     let host = start(|_| {});
     let mut stream = connect(&host).await;
-    let begun = frame(HEADERS, END_STREAM, 1, &head("/who"));
-    stream.write_all(&begun).await.unwrap();
+    stream.write_all(&frame(HEADERS, END_STREAM, 1, &head("/who"))).await.unwrap();
     let began = Instant::now();
     goodbyes(&mut stream).await;
     assert!(began.elapsed() >= Duration::from_millis(150));
