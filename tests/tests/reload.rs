@@ -101,6 +101,8 @@ async fn bad_files_change_nothing_and_are_said_and_good_ones_drop_no_request() {
     fs::write(file(&directory, "acme"), "{ \"tenantId\": ").unwrap();
     logged(&server, &["tenant.config.json", "EOF", "ERROR"]);
     logged(&server, &["the tenants stay as they were"]);
+    tokio::time::sleep(A_SECOND).await;
+    assert_eq!(server.stderr.text().matches("the tenants stay as they were").count(), 1, "once for a change");
     let stranger = Tenant::new("stranger").with("colour", json!("red"));
     exchange(&directory, &stranger);
     logged(&server, &["colour", "unknown field"]);

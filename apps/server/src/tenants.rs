@@ -20,21 +20,24 @@ pub(crate) fn load(config: &Config) -> Result<TenantIndex, Problems> {
     Ok(loaded.index)
 }
 
-/// Reads the files again. While something is wrong with any of them, everything stays as it was. Says which it was.
-pub(crate) fn reload(config: &Config, directory: &MemoryTenantDirectory) {
-    match load(config) {
-        Ok(index) => {
-            let count = index.tenants().count();
-            directory.replace(index);
-            tracing::info!(tenants = count, "tenants read again");
-        }
-        Err(Problems(problems)) => {
-            for problem in &problems {
-                tracing::error!(file = %problem.file.display(), field = problem.field, "{}", problem.reason);
-            }
-            tracing::error!("the tenants stay as they were");
-        }
+/// Reads the files again. While something is wrong with any of them, everything stays as it was.
+///
+/// # Errors
+/// [`Problems`]: everything that is wrong.
+pub(crate) fn reload(config: &Config, directory: &MemoryTenantDirectory) -> Result<(), Problems> {
+    let index = load(config)?;
+    let count = index.tenants().count();
+    directory.replace(index);
+    tracing::info!(tenants = count, "tenants read again");
+    Ok(())
+}
+
+/// Says why they were not taken.
+pub(crate) fn refused(Problems(problems): &Problems) {
+    for problem in problems {
+        tracing::error!(file = %problem.file.display(), field = problem.field, "{}", problem.reason);
     }
+    tracing::error!("the tenants stay as they were");
 }
 
 #[cfg(test)]
@@ -85,12 +88,12 @@ mod tests {
 
         write(&directory, "b", &tenant("b"));
         write(&directory, "c", "{");
-        reload(&config, &served);
+        reload(&config, &served).unwrap_err();
         assert!(has("a") && !has("b"));
 
         fs::remove_dir_all(directory.path().join("c")).unwrap();
         fs::remove_dir_all(directory.path().join("a")).unwrap();
-        reload(&config, &served);
+        reload(&config, &served).unwrap();
         assert!(!has("a") && has("b"));
     }
 }
