@@ -68,11 +68,7 @@ async fn http_2_is_agreed_on_within_tls_and_http_1_for_whoever_knows_no_other() 
 async fn http_2_is_spoken_without_tls_to_whoever_begins_with_it() {
     let upstream = Upstream::start();
     let tenant = Tenant::new("many").with("concurrency", json!({ "maxStreams": 200 }));
-    let by_host = Tenant::new("host").open().with("allowedHosts", json!(["127.0.0.1"]));
-    let server = config(&upstream).tenant(&tenant).tenant(&by_host).start();
-    // There is no header `host`; the request's own authority is what counts.
-    let of_host = Api::http2(&server.base_url).chat(&session(), "[[tokens 3]]").await;
-    of_host.ok();
+    let server = config(&upstream).tenant(&tenant).start();
     let api = Api::http2(&server.base_url).with("x-api-key", &key_of("many"));
     chats(&api, Version::HTTP_2).await;
     // Many at a time, and one that waits does not hold up the others.
@@ -83,6 +79,17 @@ async fn http_2_is_spoken_without_tls_to_whoever_begins_with_it() {
     assert_eq!(waiting.text().await, words(1));
     upstream.open(&tag);
     assert_eq!(waiting.finish().await.text, words(2));
+}
+
+/// There is no header `host` in HTTP/2; a request has its authority.
+#[tokio::test]
+async fn a_tenant_is_told_by_the_authority_of_http_2() {
+    let upstream = Upstream::start();
+    let tenant = Tenant::new("host").open().with("allowedHosts", json!(["127.0.0.1"]));
+    let server = config(&upstream).tenant(&tenant).start();
+    let api = Api::http2(&server.base_url);
+    api.chat(&session(), "[[tokens 3]]").await.ok();
+    api.with("x-api-key", &key_of("acme")).chat(&session(), "hello").await.error(403, "tenant_mismatch");
 }
 
 #[tokio::test]
