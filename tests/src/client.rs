@@ -6,7 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use reqwest::ClientBuilder;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -34,12 +38,23 @@ pub struct Api {
     headers: HeaderMap,
 }
 
-fn http(longest: Duration) -> reqwest::Client {
+fn http(
+    longest: Duration,
+    certificates: &str,
+    protocols: &[&str],
+    change: impl FnOnce(ClientBuilder) -> ClientBuilder,
+) -> reqwest::Client {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    // Nothing here speaks TLS, but reqwest wants to be able to.
-    let tls = tls.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
-    reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().timeout(longest).build().unwrap()
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(certificates.as_bytes()) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    // Without certificates nobody speaks TLS, but reqwest wants to be able to.
+    let mut tls = tls.with_root_certificates(roots).with_no_client_auth();
+    tls.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let builder = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().timeout(longest);
+    change(builder).build().unwrap()
 }
 
 impl Api {
@@ -50,7 +65,26 @@ impl Api {
 
     /// A client that waits up to `longest` for an answer.
     pub fn patient(base: &str, longest: Duration) -> Self {
-        Self { base: base.to_owned(), http: http(longest), headers: HeaderMap::new() }
+        Self::by(base, http(longest, "", &[], |http| http))
+    }
+
+    /// A client that speaks HTTP/2 without having been told that the host does.
+    pub fn http2(base: &str) -> Self {
+        Self::by(base, http(LONGEST, "", &[], ClientBuilder::http2_prior_knowledge))
+    }
+
+    /// A client that believes these certificates, in PEM, and speaks the version of HTTP that it agrees on with the host.
+    pub fn trusting(base: &str, certificates: &str) -> Self {
+        Self::by(base, http(LONGEST, certificates, &["h2", "http/1.1"], |http| http))
+    }
+
+    /// The same, but it knows no version after 1.1.
+    pub fn trusting_http1(base: &str, certificates: &str) -> Self {
+        Self::by(base, http(LONGEST, certificates, &["http/1.1"], ClientBuilder::http1_only))
+    }
+
+    fn by(base: &str, http: reqwest::Client) -> Self {
+        Self { base: base.to_owned(), http, headers: HeaderMap::new() }
     }
 
     /// The same, with one more header; it replaces one of the same name.
@@ -95,6 +129,7 @@ impl Api {
         let response = request.send().await?;
         Ok(Reply {
             status: response.status().as_u16(),
+            version: response.version(),
             headers: response.headers().clone(),
             body: response.bytes_stream().boxed(),
             reader: Reader::default(),
@@ -202,6 +237,8 @@ pub fn completion(message: &str, more: &Value) -> Value {
 pub struct Reply {
     /// The status.
     pub status: u16,
+    /// The version of HTTP that it came in.
+    pub version: Version,
     /// The headers.
     pub headers: HeaderMap,
     body: BoxStream<'static, Result<Bytes, reqwest::Error>>,

@@ -164,7 +164,7 @@ impl ServerConfig {
     }
 
     /// Writes the files, and returns the command that starts the server with them.
-    fn command(mut self) -> (Command, Arc<TempDir>) {
+    pub fn command(mut self) -> (Command, Arc<TempDir>) {
         let directory = self.directory.clone().unwrap_or_else(|| Arc::new(tempfile::tempdir().unwrap()));
         let tenants = directory.path().join("tenants");
         for (name, text) in &self.tenants {
@@ -237,8 +237,13 @@ pub struct Server {
 impl Server {
     /// Starts `command`, which must print `listening on http://…` before `most` has passed. What it needs of `directory` stays
     /// there as long as it runs.
-    pub fn start_within(mut command: Command, directory: Arc<TempDir>, most: Duration) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    pub fn start_within(command: Command, directory: Arc<TempDir>, most: Duration) -> Self {
+        Self::start_on(command, Stdio::null(), directory, most)
+    }
+
+    /// The same, with something as its standard input.
+    pub fn start_on(mut command: Command, input: Stdio, directory: Arc<TempDir>, most: Duration) -> Self {
+        let mut child = command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let watchdog = Some(Watchdog::over(child.id()));
         let stdout = Output::collect(child.stdout.take().unwrap());
         let stderr = Output::collect(child.stderr.take().unwrap());
@@ -264,7 +269,16 @@ impl Server {
 
     /// Asks it to stop.
     pub fn terminate(&self) {
-        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status().unwrap();
+        self.signal("TERM");
+    }
+
+    /// Asks it to read its files again.
+    pub fn hang_up(&self) {
+        self.signal("HUP");
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status().unwrap();
         assert!(sent.success(), "the server is gone already");
     }
 

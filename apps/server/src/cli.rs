@@ -69,6 +69,7 @@ fn flag(setting: &'static Setting) -> Arg {
         .help(format!("{} [file: {}] [env: {}]{default}", setting.meaning, setting.key, setting.env))
         .help_heading(match setting.section() {
             "server" => "Server",
+            "tls" => "TLS",
             "tenants" => "Tenants",
             "storage" => "Storage",
             "chat" => "Chat",

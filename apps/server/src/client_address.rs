@@ -55,19 +55,33 @@ impl FromStr for Network {
     }
 }
 
+/// Whose word about their client counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct TrustedProxies {
+    pub(crate) networks: Vec<Network>,
+    /// Whoever can open the server's socket in the file system.
+    pub(crate) unix: bool,
+}
+
+impl TrustedProxies {
+    /// Whether `peer` is one of them. A peer without an address has come through the file system.
+    pub(crate) fn contain(&self, peer: Option<IpAddr>) -> bool {
+        peer.map_or(self.unix, |address| self.networks.iter().any(|network| network.contains(address)))
+    }
+}
+
 /// Whose request it is. `x-forwarded-for` is read from its end, where the proxies write: the first hop that is not a trusted
 /// proxy is the client, and what stands before it is only what the client says.
-pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> ClientAddress {
-    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
-    let mut client = peer.to_canonical();
+pub(crate) fn client_address(peer: Option<IpAddr>, headers: &HeaderMap, trusted: &TrustedProxies) -> ClientAddress {
+    let mut client = peer.map(|peer| peer.to_canonical());
     let values = headers.get_all("x-forwarded-for").iter().rev();
     let mut hops = values.flat_map(|value| value.as_bytes().rsplit(|b| *b == b','));
-    while is_trusted(client) {
+    while trusted.contain(client) {
         // A hop that is no address says nothing, and neither does what stands before it.
         let Some(hop) = hops.next().and_then(|hop| address(str::from_utf8(hop).ok()?.trim())) else { break };
-        client = hop;
+        client = Some(hop);
     }
-    ClientAddress::of_ip(client)
+    client.map_or_else(|| ClientAddress::new("unix"), ClientAddress::of_ip)
 }
 
 /// An address, with or without a port: proxies write both.
@@ -85,13 +99,19 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
+    fn trusted(texts: &[&str], unix: bool) -> TrustedProxies {
+        TrustedProxies { networks: networks(texts), unix }
+    }
+
     #[track_caller]
-    fn assert_client(peer: &str, forwarded: &[&str], trusted: &[&str], expected: &str) {
+    fn assert_client(peer: &str, forwarded: &[&str], trusted_networks: &[&str], expected: &str) {
         let mut headers = HeaderMap::new();
         for value in forwarded {
             headers.append("x-forwarded-for", http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        let client = client_address(peer.parse().unwrap(), &headers, &networks(trusted));
+        let peer = (peer != "unix").then(|| peer.parse().unwrap());
+        let (networks, unix): (Vec<_>, Vec<_>) = trusted_networks.iter().partition(|text| **text != "unix");
+        let client = client_address(peer, &headers, &trusted(&networks, !unix.is_empty()));
         assert_eq!(client.as_str(), expected);
     }
 
@@ -136,6 +156,17 @@ mod tests {
         assert_client("2001:db8:1:2:ffff::", &[], &[], "2001:db8:1:2::/64");
         assert_client("::1", &["[2001:db8::1]:443"], &["::1"], "2001:db8::/64");
         assert_client("::1", &[], &[], "::1");
+    }
+
+    #[test]
+    fn a_peer_without_an_address_is_believed_only_when_that_is_configured() {
+        let forwarded = ["1.1.1.1, 203.0.113.9"];
+        assert_client("unix", &forwarded, &[], "unix");
+        assert_client("unix", &forwarded, &["0.0.0.0/0", "::/0"], "unix");
+        assert_client("unix", &forwarded, &["unix"], "203.0.113.9");
+        assert_client("unix", &forwarded, &["unix", "203.0.113.0/24"], "1.1.1.1");
+        assert_client("unix", &[], &["unix"], "unix");
+        assert_client("192.0.2.1", &forwarded, &["unix"], "192.0.2.1");
     }
 
     #[test]

@@ -5,7 +5,6 @@ mod layers;
 mod raw;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,8 +23,10 @@ pub(crate) use self::check::ONDEVICE_PROVIDER;
 use self::layers::{Layers, Source};
 use self::raw::RawConfig;
 use crate::cli::Flags;
-use crate::client_address::Network;
+use crate::client_address::TrustedProxies;
 use crate::settings::SETTINGS;
+use crate::sockets::Place;
+use crate::tls::TlsFiles;
 
 /// Everything that can be set.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub(crate) struct Config {
     pub(crate) environment: Environment,
     pub(crate) server: ServerConfig,
     pub(crate) overload: OverloadLimits,
+    pub(crate) tls: Option<TlsFiles>,
     pub(crate) tenants_directory: PathBuf,
     pub(crate) storage: Storage,
     pub(crate) chat: ChatSettings,
@@ -52,16 +54,21 @@ pub(crate) struct Environment {
 /// What concerns connections and requests.
 #[derive(Debug)]
 pub(crate) struct ServerConfig {
-    pub(crate) listen: SocketAddr,
-    pub(crate) trusted_proxies: Vec<Network>,
+    pub(crate) listen: Vec<Place>,
+    /// The permission bits of sockets in the file system.
+    pub(crate) socket_mode: u32,
+    pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) shutdown_grace: Duration,
     pub(crate) max_body_bytes: usize,
     pub(crate) max_message_chars: usize,
     pub(crate) keep_alive: Duration,
     pub(crate) max_connections: usize,
+    /// 0 is no limit of its own.
+    pub(crate) max_connections_per_address: usize,
     pub(crate) header_read_timeout: Duration,
     pub(crate) idle_timeout: Duration,
     pub(crate) body_read_timeout: Duration,
+    pub(crate) compression: bool,
 }
 
 /// Where data is kept.

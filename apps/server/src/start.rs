@@ -12,20 +12,23 @@ use enigma_openai::InvalidTransport;
 use enigma_operator::tenants::Problems;
 use enigma_sqlite::OpenError;
 use thiserror::Error;
-use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::{OsIds, SystemClock, TrackedBackground};
+use crate::address_limit::AddressLimit;
 use crate::cli::Cli;
 use crate::config::{Config, ConfigError, Storage, process_variables};
 use crate::demo::{self, DemoError};
-use crate::listen::{self, Connections};
+use crate::listen::Connections;
 use crate::maintenance::Maintenance;
+use crate::reload::{Files, Hangup, Looks};
+use crate::service_manager::{self, State};
 use crate::shutdown::{self, Signals};
-use crate::tenants::{self, Reloads};
+use crate::sockets::{Inherited, Listener, Place, Reserved};
+use crate::tls::{Certificates, TlsError};
 use crate::weights::{self, OnDeviceError, Show};
 use crate::workers::Workers;
-use crate::{logging, storage, wiring};
+use crate::{compression, descriptors, logging, storage, tenants, wiring};
 
 /// Why there is no server.
 #[derive(Debug, Error)]
@@ -39,7 +42,9 @@ pub(crate) enum StartError {
     #[error(transparent)]
     Demo(#[from] DemoError),
     #[error("cannot listen on {0}")]
-    Listen(SocketAddr, #[source] io::Error),
+    Listen(String, #[source] io::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("cannot open {0}")]
     Storage(String, #[source] OpenError),
     #[error(transparent)]
@@ -54,7 +59,7 @@ impl StartError {
     /// 2 for what the operator has to write differently, 1 for what went wrong.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::DemoWithFile | Self::Tenants(_) => 2,
+            Self::Config(_) | Self::DemoWithFile | Self::Tenants(_) | Self::Tls(_) => 2,
             _ => 1,
         }
     }
@@ -64,6 +69,9 @@ impl StartError {
 struct Plan {
     config: Config,
     tenants: TenantIndex,
+    certificates: Option<Arc<Certificates>>,
+    /// How the files looked that these come from.
+    looks: Looks,
     /// The demo's key.
     demo: Option<String>,
 }
@@ -81,13 +89,23 @@ fn plan(cli: &Cli) -> Result<Plan, StartError> {
         let key = demo::key(directory)?;
         let section = config.ondevice.as_ref().expect("the demo's settings have the section");
         let tenants = demo::tenants(&key, &section.model)?;
-        return Ok(Plan { config, tenants, demo: Some(key) });
+        return finished(config, |_| Ok(tenants), Some(key));
     }
     let file = cli.config.as_deref().or(from_variable.as_deref());
     let config = Config::load(file, &cli.flags, &process_variables)?;
     start_logging(&config)?;
-    let tenants = tenants::load(&config)?;
-    Ok(Plan { config, tenants, demo: None })
+    finished(config, tenants::load, None)
+}
+
+fn finished(
+    config: Config,
+    tenants: impl FnOnce(&Config) -> Result<TenantIndex, Problems>,
+    demo: Option<String>,
+) -> Result<Plan, StartError> {
+    let looks = Looks::now(&config);
+    let tenants = tenants(&config)?;
+    let certificates = config.tls.clone().map(Certificates::load).transpose()?;
+    Ok(Plan { config, tenants, certificates, looks, demo })
 }
 
 fn start_logging(config: &Config) -> Result<(), StartError> {
@@ -99,13 +117,15 @@ fn start_logging(config: &Config) -> Result<(), StartError> {
 ///
 /// # Errors
 /// [`StartError`].
-pub(crate) async fn run(cli: &Cli) -> Result<(), StartError> {
-    let Plan { config, tenants, demo } = plan(cli)?;
+pub(crate) async fn run(cli: &Cli, inherited: Inherited) -> Result<(), StartError> {
+    let Plan { config, tenants, certificates, looks, demo } = plan(cli)?;
+    let config = Arc::new(config);
     let mut signals = Signals::new()?;
     // A demo's tenant has no file, and ends with the terminal that it was started in.
-    let mut reloads = if demo.is_none() { Some(Reloads::new()?) } else { None };
+    let mut hangup = if demo.is_none() { Some(Hangup::new()?) } else { None };
+    descriptors::raise(config.server.max_connections);
     let work = async {
-        let socket = reserve(&config, demo.is_some() && !cli.flags.has("server.listen"))?;
+        let places = reserve(&config, inherited, demo.is_some() && !cli.flags.has("server.listen"))?;
         let stores =
             storage::open(&config.storage).map_err(|error| StartError::Storage(name(&config.storage), error))?;
         let show = if demo.is_some() { Show::Bar } else { Show::Log };
@@ -113,9 +133,9 @@ pub(crate) async fn run(cli: &Cli) -> Result<(), StartError> {
             Some(section) => Some(weights::load(section, &show).await?),
             None => None,
         };
-        Ok::<_, StartError>((socket, stores, wiring::catalog(&config, ondevice)?))
+        Ok::<_, StartError>((places, stores, wiring::catalog(&config, ondevice)?))
     };
-    let (socket, stores, catalog) = tokio::select! {
+    let (places, stores, catalog) = tokio::select! {
         made = work => made?,
         // Nothing was served yet, so there is nothing to wait for.
         () = signals.next() => return Ok(()),
@@ -132,30 +152,39 @@ pub(crate) async fn run(cli: &Cli) -> Result<(), StartError> {
         ids: Arc::new(OsIds),
     };
     background.track(maintenance.run(draining.clone()));
+    let router = wiring::router(&config, Arc::clone(&tenants), catalog, &stores);
+    let per_address = config.server.max_connections_per_address;
     let connections = Connections {
         workers: Workers::start()?,
-        router: wiring::router(&config, Arc::clone(&tenants), catalog, &stores),
+        router: if config.server.compression { compression::layer(router) } else { router },
         background: background.clone(),
-        trusted_proxies: config.server.trusted_proxies.clone().into(),
+        trusted_proxies: Arc::new(config.server.trusted_proxies.clone()),
+        tls: certificates.as_ref().map(Certificates::acceptor).transpose()?,
         limit: config.server.max_connections,
+        limit_per_address: (per_address > 0).then(|| AddressLimit::new(per_address)),
         header_read_timeout: config.server.header_read_timeout,
         idle_timeout: config.server.idle_timeout,
         body_read_timeout: config.server.body_read_timeout,
         send_timeout: config.chat.send_timeout,
     };
-    let listener = listen::listen(socket).map_err(|error| StartError::Listen(config.server.listen, error))?;
-    let address = listener.local_addr()?;
-    background.track(connections.accept(listener, draining.clone()));
-    announce(address, &config, demo.as_deref());
-    tracing::info!(%address, tenants = count, environment = config.environment.name, "ready");
+    let listeners = places.listen()?;
+    let names =
+        listeners.iter().map(|listener| listener.name(certificates.is_some())).collect::<Result<Vec<_>, _>>()?;
+    let address = listeners.iter().find_map(Listener::address);
+    background.track(connections.accept(listeners, draining.clone()));
+    announce(&names, address, &config, demo.as_deref());
+    tracing::info!(addresses = names.join(", "), tenants = count, environment = config.environment.name, "ready");
+    service_manager::tell(State::Ready);
 
+    let files = Files { config: Arc::clone(&config), directory: tenants, certificates };
     let reloading = async {
-        match &mut reloads {
-            Some(reloads) => reloads.serve(&config, &tenants).await,
+        match &mut hangup {
+            Some(hangup) => files.keep_up(looks, hangup).await,
             None => std::future::pending().await,
         }
     };
     tokio::select! { () = signals.next() => {}, () = reloading => {} }
+    service_manager::tell(State::Stopping);
     shutdown::end(&background, &draining, config.server.shutdown_grace, &mut signals).await;
     if let Some(durable) = &stores.durable {
         shutdown::close(&durable.database, &mut signals).await;
@@ -164,16 +193,47 @@ pub(crate) async fn run(cli: &Cli) -> Result<(), StartError> {
     Ok(())
 }
 
-/// The configured address, or, for a demo whose address is nobody's wish and taken, any free one.
-fn reserve(config: &Config, any_will_do: bool) -> Result<TcpSocket, StartError> {
-    let address = config.server.listen;
-    let reserved = match listen::reserve(address) {
-        Err(error) if any_will_do && error.kind() == io::ErrorKind::AddrInUse => {
-            listen::reserve(SocketAddr::new(address.ip(), 0))
+/// Where it will be listened.
+enum Places {
+    /// Wherever whoever started this process already does.
+    Inherited(Inherited),
+    Own(Vec<(Place, Reserved)>),
+}
+
+impl Places {
+    fn listen(self) -> Result<Vec<Listener>, StartError> {
+        match self {
+            Self::Inherited(sockets) => {
+                sockets.listen().map_err(|error| StartError::Listen("a socket that was handed over".to_owned(), error))
+            }
+            Self::Own(places) => places
+                .into_iter()
+                .map(|(place, reserved)| {
+                    reserved.listen().map_err(|error| StartError::Listen(place.to_string(), error))
+                })
+                .collect(),
         }
-        reserved => reserved,
+    }
+}
+
+/// The sockets that were handed over; else the configured places, or, for a demo whose address is nobody's wish and taken, any
+/// free one.
+fn reserve(config: &Config, inherited: Inherited, any_will_do: bool) -> Result<Places, StartError> {
+    if inherited.is_some() {
+        return Ok(Places::Inherited(inherited));
+    }
+    let reserve = |place: &Place| {
+        let mode = config.server.socket_mode;
+        let reserved = match (Reserved::new(place, mode), place) {
+            (Err(error), Place::Tcp(address)) if any_will_do && error.kind() == io::ErrorKind::AddrInUse => {
+                Reserved::new(&Place::Tcp(SocketAddr::new(address.ip(), 0)), mode)
+            }
+            (reserved, _) => reserved,
+        };
+        let reserved = reserved.map_err(|error| StartError::Listen(place.to_string(), error))?;
+        Ok((place.clone(), reserved))
     };
-    reserved.map_err(|error| StartError::Listen(address, error))
+    config.server.listen.iter().map(reserve).collect::<Result<_, _>>().map(Places::Own)
 }
 
 fn name(storage: &Storage) -> String {
@@ -184,9 +244,12 @@ fn name(storage: &Storage) -> String {
 }
 
 /// The only lines on standard output: programs read the first, people the others.
-fn announce(address: SocketAddr, config: &Config, demo: Option<&str>) {
-    let mut text = format!("listening on http://{address}\n");
-    if let (Some(key), Some(section)) = (demo, &config.ondevice) {
+fn announce(names: &[String], address: Option<SocketAddr>, config: &Config, demo: Option<&str>) {
+    let mut text = String::new();
+    for name in names {
+        text.extend(["listening on ", name, "\n"]);
+    }
+    if let (Some(key), Some(section), Some(address)) = (demo, &config.ondevice, address) {
         text.push_str(&demo::invitation(address, key, &section.model, OsIds.uuid()));
     }
     let mut out = io::stdout().lock();

@@ -1,7 +1,4 @@
-//! The tenants of the configured directory: read at the start, and again at every SIGHUP, so that a key is revoked without
-//! ending anybody's answer.
-
-use std::io;
+//! The tenants of the configured directory.
 
 use enigma_core::tenant::{Tenant, TenantIndex};
 use enigma_memory::MemoryTenantDirectory;
@@ -24,63 +21,23 @@ pub(crate) fn load(config: &Config) -> Result<TenantIndex, Problems> {
 }
 
 /// Reads the files again. While something is wrong with any of them, everything stays as it was.
-fn reload(config: &Config, directory: &MemoryTenantDirectory) {
-    match load(config) {
-        Ok(index) => {
-            let count = index.tenants().count();
-            directory.replace(index);
-            tracing::info!(tenants = count, "tenants read again");
-        }
-        Err(Problems(problems)) => {
-            for problem in &problems {
-                tracing::error!(file = %problem.file.display(), field = problem.field, "{}", problem.reason);
-            }
-            tracing::error!("the tenants stay as they were");
-        }
-    }
+///
+/// # Errors
+/// [`Problems`]: everything that is wrong.
+pub(crate) fn reload(config: &Config, directory: &MemoryTenantDirectory) -> Result<(), Problems> {
+    let index = load(config)?;
+    let count = index.tenants().count();
+    directory.replace(index);
+    tracing::info!(tenants = count, "tenants read again");
+    Ok(())
 }
 
-/// The signal that asks for it.
-pub(crate) struct Reloads {
-    #[cfg(unix)]
-    hangup: tokio::signal::unix::Signal,
-}
-
-impl Reloads {
-    /// Listens for it from now on.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    #[cfg(unix)]
-    pub(crate) fn new() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { hangup: signal(SignalKind::hangup())? })
+/// Says why they were not taken.
+pub(crate) fn refused(Problems(problems): &Problems) {
+    for problem in problems {
+        tracing::error!(file = %problem.file.display(), field = problem.field, "{}", problem.reason);
     }
-
-    /// Reads the files as often as it is asked to.
-    #[cfg(unix)]
-    pub(crate) async fn serve(&mut self, config: &Config, directory: &MemoryTenantDirectory) {
-        while self.hangup.recv().await.is_some() {
-            reload(config, directory);
-        }
-        std::future::pending::<()>().await;
-    }
-
-    /// There is no such signal.
-    ///
-    /// # Errors
-    /// Never.
-    #[cfg(not(unix))]
-    #[expect(clippy::unnecessary_wraps, reason = "on Unix the system can refuse")]
-    pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self {})
-    }
-
-    /// Waits for ever.
-    #[cfg(not(unix))]
-    pub(crate) async fn serve(&mut self, _config: &Config, _directory: &MemoryTenantDirectory) {
-        std::future::pending::<()>().await;
-    }
+    tracing::error!("the tenants stay as they were");
 }
 
 #[cfg(test)]
@@ -131,12 +88,12 @@ mod tests {
 
         write(&directory, "b", &tenant("b"));
         write(&directory, "c", "{");
-        reload(&config, &served);
+        reload(&config, &served).unwrap_err();
         assert!(has("a") && !has("b"));
 
         fs::remove_dir_all(directory.path().join("c")).unwrap();
         fs::remove_dir_all(directory.path().join("a")).unwrap();
-        reload(&config, &served);
+        reload(&config, &served).unwrap();
         assert!(!has("a") && has("b"));
     }
 }

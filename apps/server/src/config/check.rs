@@ -18,9 +18,11 @@ use enigma_operator::tenants::is_production;
 use enigma_sqlite::Synchronous;
 use tracing::Level;
 
-use crate::client_address::Network;
+use crate::client_address::{Network, TrustedProxies};
+use crate::sockets::Place;
+use crate::tls::TlsFiles;
 
-use super::raw::{RawChat, RawConfig, RawModels, RawOnDevice, RawOverload, RawProvider, RawServer, RawStorage};
+use super::raw::{RawChat, RawConfig, RawModels, RawOnDevice, RawOverload, RawProvider, RawServer, RawStorage, RawTls};
 use super::{
     Config, Environment, LogConfig, ModelsConfig, OnDeviceConfig, ProviderConfig, ServerConfig, Storage, Variables,
 };
@@ -39,6 +41,7 @@ pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, 
     let environment = environment(&mut checker, &raw.environment);
     let server = server(&mut checker, &raw.server);
     let overload = overload(&mut checker, &raw.overload);
+    let tls = raw.tls.and_then(|raw| tls(&mut checker, &raw));
     let storage = storage(&mut checker, &raw.storage);
     let chat = chat(&mut checker, &raw.chat);
     let models = models(&mut checker, &raw.models);
@@ -75,6 +78,7 @@ pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, 
                 environment,
                 server,
                 overload,
+                tls,
                 tenants_directory,
                 storage,
                 chat,
@@ -103,12 +107,20 @@ fn environment(checker: &mut Checker, name: &str) -> Option<Environment> {
 }
 
 fn server(checker: &mut Checker, raw: &RawServer) -> Option<ServerConfig> {
-    let listen =
-        checker.parsed("server.listen", &raw.listen, "must be an IP address and a port, such as 127.0.0.1:8080");
-    let mut trusted_proxies = Vec::with_capacity(raw.trusted_proxies.len());
+    let listen = places(checker, &raw.listen);
+    let socket_mode = u32::from_str_radix(&raw.socket_mode, 8).ok().filter(|mode| *mode <= 0o777);
+    if socket_mode.is_none() {
+        checker.refuse("server.socket_mode", "must be permission bits in octal, such as 660");
+    }
+    let mut trusted_proxies = TrustedProxies::default();
     for (n, text) in raw.trusted_proxies.iter().enumerate() {
-        let rule = "must be an IP address, or a network such as 10.0.0.0/8";
-        trusted_proxies.extend(checker.parsed::<Network>(&format!("server.trusted_proxies[{n}]"), text, rule));
+        if text == "unix" {
+            trusted_proxies.unix = true;
+            continue;
+        }
+        let rule = "must be an IP address, a network such as 10.0.0.0/8, or unix";
+        let network = checker.parsed::<Network>(&format!("server.trusted_proxies[{n}]"), text, rule);
+        trusted_proxies.networks.extend(network);
     }
     let mut seconds = |field: &str, value, range| checker.seconds(&format!("server.{field}"), value, range);
     let shutdown_grace = seconds("shutdown_grace_seconds", raw.shutdown_grace_seconds, 0..=3600);
@@ -121,13 +133,20 @@ fn server(checker: &mut Checker, raw: &RawServer) -> Option<ServerConfig> {
         max_body_bytes: number("max_request_body_size", raw.max_request_body_size, 1..=16 << 20)?,
         max_message_chars: number("max_message_length", raw.max_message_length, 1..=10_000)?,
         max_connections: number("max_connections", raw.max_connections, 1..=1_000_000)?,
-        listen: listen?,
+        max_connections_per_address: number(
+            "max_connections_per_address",
+            raw.max_connections_per_address,
+            0..=1_000_000,
+        )?,
+        listen,
+        socket_mode: socket_mode?,
         trusted_proxies,
         shutdown_grace,
         keep_alive,
         header_read_timeout,
         idle_timeout,
         body_read_timeout,
+        compression: raw.compression,
     })
 }
 
@@ -141,6 +160,37 @@ fn overload(checker: &mut Checker, raw: &RawOverload) -> Option<OverloadLimits> 
         max_streams: max_streams?,
         tenant_share_percent: tenant_share_percent?,
     })
+}
+
+fn places(checker: &mut Checker, text: &str) -> Vec<Place> {
+    let rule = "must be an IP address and a port, such as 127.0.0.1:8080, or unix:PATH";
+    let mut places: Vec<Place> = Vec::new();
+    for part in text.split(',') {
+        let Some(place) = checker.parsed("server.listen", part.trim(), rule) else { continue };
+        if places.contains(&place) {
+            checker.refuse("server.listen", format!("{place} is there twice"));
+        }
+        places.push(place);
+    }
+    places
+}
+
+fn tls(checker: &mut Checker, raw: &RawTls) -> Option<TlsFiles> {
+    match (&raw.certificate_file, &raw.key_file) {
+        (Some(certificate), Some(key)) => Some(TlsFiles {
+            certificate: checker.path("tls.certificate_file", certificate),
+            key: checker.path("tls.key_file", key),
+        }),
+        (Some(_), None) => {
+            checker.refuse("tls.key_file", "must be given with tls.certificate_file");
+            None
+        }
+        (None, Some(_)) => {
+            checker.refuse("tls.certificate_file", "must be given with tls.key_file");
+            None
+        }
+        (None, None) => None,
+    }
 }
 
 fn storage(checker: &mut Checker, raw: &RawStorage) -> Option<Storage> {

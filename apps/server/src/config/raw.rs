@@ -10,6 +10,7 @@ pub(super) struct RawConfig {
     pub(super) environment: String,
     pub(super) server: RawServer,
     pub(super) overload: RawOverload,
+    pub(super) tls: Option<RawTls>,
     pub(super) tenants: RawTenants,
     pub(super) storage: RawStorage,
     pub(super) chat: RawChat,
@@ -23,15 +24,25 @@ pub(super) struct RawConfig {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawServer {
     pub(super) listen: String,
+    pub(super) socket_mode: String,
     pub(super) trusted_proxies: Vec<String>,
     pub(super) shutdown_grace_seconds: u64,
     pub(super) max_request_body_size: u64,
     pub(super) max_message_length: u64,
     pub(super) keep_alive_seconds: u64,
     pub(super) max_connections: u64,
+    pub(super) max_connections_per_address: u64,
     pub(super) header_read_timeout_seconds: u64,
     pub(super) idle_timeout_seconds: u64,
     pub(super) body_read_timeout_seconds: u64,
+    pub(super) compression: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTls {
+    pub(super) certificate_file: Option<String>,
+    pub(super) key_file: Option<String>,
 }
 
 #[derive(Deserialize)]

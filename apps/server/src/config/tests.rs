@@ -29,16 +29,23 @@ fn assert_refused(file: &str, variables: &[(&str, &str)], flags: &[&str], expect
 #[test]
 fn a_flag_wins_over_a_variable_a_variable_over_the_file_and_the_file_over_the_default() {
     let listen = |file: &str, variables: &[(&str, &str)], flags: &[&str]| {
-        load(&format!("{file}\n{PROVIDER}"), variables, flags).unwrap().server.listen.port()
+        load(&format!("{file}\n{PROVIDER}"), variables, flags)
+            .unwrap()
+            .server
+            .listen
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(" ")
     };
     let file = "[server]\nlisten = \"127.0.0.1:1\"";
     let variable = [("ENIGMA_SERVER_LISTEN", "127.0.0.1:2")];
     let flag = ["--server-listen", "127.0.0.1:3"];
-    assert_eq!(listen("", &[], &[]), 8080);
-    assert_eq!(listen(file, &[], &[]), 1);
-    assert_eq!(listen(file, &variable, &[]), 2);
-    assert_eq!(listen(file, &variable, &flag), 3);
-    assert_eq!(listen("", &[], &flag), 3);
+    assert_eq!(listen("", &[], &[]), "127.0.0.1:8080");
+    assert_eq!(listen(file, &[], &[]), "127.0.0.1:1");
+    assert_eq!(listen(file, &variable, &[]), "127.0.0.1:2");
+    assert_eq!(listen(file, &variable, &flag), "127.0.0.1:3");
+    assert_eq!(listen("", &[], &flag), "127.0.0.1:3");
 }
 
 #[test]
@@ -46,6 +53,7 @@ fn every_setting_can_be_a_variable_and_a_flag() {
     let values = |setting: &crate::settings::Setting| match setting.key {
         "chat.model_id" | "chat.fallback_model_id" => "m".to_owned(),
         "ondevice.models_directory" => "/m".to_owned(),
+        "tls.certificate_file" | "tls.key_file" => "/x.pem".to_owned(),
         "providers" => "[{ id = \"p\", base_url = \"http://127.0.0.1:1/v1\", default = true }]".to_owned(),
         _ => setting.default.unwrap().to_owned(),
     };
@@ -144,7 +152,7 @@ fn a_bad_value_is_named_by_whoever_gave_it_and_all_are_told() {
         &[
             "enigma.toml: environment: must be 1 to 64",
             "enigma.toml: server.listen: must be an IP address and a port",
-            "enigma.toml: server.trusted_proxies[0]: must be an IP address, or a network",
+            "enigma.toml: server.trusted_proxies[0]: must be an IP address, a network",
             "environment variable MAX_MESSAGE_LENGTH: server.max_message_length: must be 1 to 10000",
             "environment variable MODEL_ID: chat.model_id: must be 1 to 200 visible",
             "flag --log-format: log.format: must be one of: json, text",
@@ -173,6 +181,39 @@ fn a_model_for_all_tenants_that_nobody_serves_is_refused() {
     );
     let config = load(&file.replace("spare", "main"), &[], &[]).unwrap();
     assert!(config.serves(&"main".parse().unwrap()) && !config.serves(&"other".parse().unwrap()));
+}
+
+#[test]
+fn a_server_can_listen_at_several_places() {
+    let listen = |text: &str| load(&format!("[server]\nlisten = \"{text}\"\n{PROVIDER}"), &[], &[]);
+    let places = listen("127.0.0.1:1, unix:/run/e.sock,[::1]:2").unwrap().server.listen;
+    let places: Vec<_> = places.iter().map(ToString::to_string).collect();
+    assert_eq!(places, ["127.0.0.1:1", "unix:/run/e.sock", "[::1]:2"]);
+    for (text, reason) in
+        [("", "must be"), ("127.0.0.1:1,", "must be"), ("unix:", "must be"), ("[::]:1,[::]:1", "[::]:1 is")]
+    {
+        let problems = listen(text).unwrap_err();
+        assert!(problems[0].starts_with(&format!("enigma.toml: server.listen: {reason}")), "{problems:?}");
+    }
+}
+
+#[test]
+fn sockets_and_tls_are_checked() {
+    let wrong = format!(
+        "[server]\nsocket_mode = \"rw\"\nmax_connections_per_address = 1000001\n[tls]\ncertificate_file = \"c\"\n{PROVIDER}"
+    );
+    let expected = [
+        "enigma.toml: server.socket_mode: must be permission bits",
+        "enigma.toml: server.max_connections_per_address: must be 0 to 1000000",
+        "enigma.toml: tls.key_file: must be given",
+    ];
+    assert_refused(&wrong, &[], &[], &expected);
+    assert_refused(PROVIDER, &[], &["--tls-key-file=k"], &["enigma.toml: tls.certificate_file: must be given"]);
+    let file = format!("[server]\ntrusted_proxies = [\"unix\", \"10.0.0.1\"]\n{PROVIDER}");
+    let config = load(&file, &[("ENIGMA_TLS_CERTIFICATE_FILE", "c")], &["--tls-key-file=k"]).unwrap();
+    assert!(config.server.trusted_proxies.unix && config.server.trusted_proxies.networks.len() == 1);
+    assert_eq!((config.server.socket_mode, config.server.compression), (0o660, false));
+    assert_eq!(config.tls, Some(TlsFiles { certificate: "c".into(), key: "k".into() }));
 }
 
 #[test]
