@@ -1,5 +1,7 @@
 //! Clients for measurements: requests at a steady rate, and streams that are held open.
 
+#![expect(clippy::disallowed_methods, reason = "nothing waits for the end of this program")]
+
 use std::error::Error;
 use std::io::{self, Write};
 use std::net::SocketAddr;
