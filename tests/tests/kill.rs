@@ -7,14 +7,17 @@ use std::sync::{Arc, Mutex};
 
 use enigma_conformance::client::{completion, session};
 use enigma_conformance::upstream::PATIENCE;
-use enigma_conformance::{Api, Server, ServerConfig, Tenant, Upstream};
+use enigma_conformance::{Api, Books, Server, ServerConfig, Tenant, Upstream};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-const ROUNDS: usize = 5;
+/// How often the server dies in the middle of its work.
+const ROUNDS: usize = 50;
+/// After how many rounds the histories are read whole; they grow.
+const READ_EVERY: usize = 10;
 /// Turns that are acknowledged before the server dies, each round.
-const TURNS: usize = 150;
+const TURNS: usize = 40;
 /// Writers with a session of their own.
 const ALONE: usize = 6;
 /// Writers who share one.
@@ -199,6 +202,21 @@ async fn what_was_acknowledged_survives_being_killed() {
             ended.unwrap();
         }
 
+        let told: usize = writers().map(|writer| writer.written.lock().unwrap().acknowledged.len()).sum();
+        let least = told as u64 * COST;
+        // What the dead server has written down, before another one opens it.
+        let books = Books::of(directory.path());
+        let account = books.account("acme");
+        assert!(
+            account.day + account.held >= least,
+            "round {round}: the ledger forgot {} of {least} tokens",
+            least - account.day - account.held
+        );
+        assert!(account.holds as usize <= round * (ALONE + TOGETHER), "{account:?}");
+        if round % READ_EVERY != 0 {
+            continue;
+        }
+
         let server = start();
         let api = server.tenant("acme");
         let mut kept = 0;
@@ -206,15 +224,27 @@ async fn what_was_acknowledged_survives_being_killed() {
             kept += check(&api, &writer.session, &[writer]).await;
         }
         kept += check(&api, &shared, &together.iter().collect::<Vec<_>>()).await;
-        let told: usize = writers().map(|writer| writer.written.lock().unwrap().acknowledged.len()).sum();
-        // Each writer had one turn under way when the server died.
+        // Each writer had one turn under way whenever the server died.
         let unsure = round * (ALONE + TOGETHER);
         assert!((told..=told + unsure).contains(&kept), "{kept} turns are kept and {told} were told");
         let spent = BUDGET - available(&api).await;
-        let least = told as u64 * COST;
         let most = least + unsure as u64 * MOST_RESERVED;
         assert!(spent >= least, "round {round}: the ledger forgot {} of {least} tokens", least - spent);
         assert!(spent <= most, "round {round}: the ledger holds {spent} tokens, and {most} is all there can be");
         server.kill();
     }
+
+    // What died with its server is charged when its time is over, and held no longer. The time is made to be over.
+    let books = Books::of(directory.path());
+    let before = books.account("acme");
+    books.expire_all();
+    let mut server = start();
+    let api = server.tenant("acme");
+    assert_eq!(api.post("/v1/chat/completions", &completion("[[usage 0 0]]", &json!({}))).await.status, 200);
+    server.terminate();
+    assert!(server.ended(PATIENCE).success());
+    let after = books.account("acme");
+    assert_eq!((after.holds, after.held), (0, 0));
+    assert_eq!(after.day, before.day + before.held, "each was charged in full, once");
+    books.assert_whole();
 }
