@@ -9,7 +9,7 @@ use std::time::Duration;
 use enigma_core::idempotency::{Fingerprint, IdempotencyKey};
 use enigma_core::ledger::{BudgetExceeded, Settlement};
 use enigma_core::limit::{Decision, LimitCheck, Opinion, Question, RateStatus, StreamsFull, Subject, WindowPolicy};
-use enigma_core::session::{Retention, Turn};
+use enigma_core::session::{RecentMessages, Retention, StoredMessage, Turn};
 use enigma_core::tenant::TokenBudget;
 use enigma_core::usage::UsageRecord;
 use enigma_core::{RequestId, SessionId, TenantId, Timestamp};
@@ -195,6 +195,9 @@ pub(crate) enum SessionVerb {
         limit: u32,
         retention: Retention,
         now: Timestamp,
+        /// Whether the answer says whose session it is. A Worker that does not ask for it expects the bare messages.
+        #[serde(default)]
+        with_user: bool,
     },
     /// Ends the turn of a request, or its waiting.
     Leave {
@@ -223,6 +226,15 @@ pub(crate) enum SessionVerb {
         retention: Retention,
         now: Timestamp,
     },
+}
+
+/// The answer to [`SessionVerb::Begin`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Begun {
+    WithUser(RecentMessages),
+    /// What an object of an older version says, and what an older Worker understands.
+    Bare(Vec<StoredMessage>),
 }
 
 impl SessionVerb {

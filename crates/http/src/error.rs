@@ -246,6 +246,8 @@ impl From<ChatError> for ApiError {
             ChatError::Port(error) => error.into(),
             ChatError::IdempotencyInProgress => Self::new(ErrorCode::IdempotencyInProgress).retry_soon(),
             ChatError::IdempotencyMismatch => Self::new(ErrorCode::IdempotencyMismatch),
+            // As little as is said of it by the routes that show sessions.
+            ChatError::SessionOfAnother => Self::new(ErrorCode::NotFound),
             ChatError::SessionWithTools => Self::invalid(&[Issue::new(
                 "x-session-id",
                 "cannot be combined with tools: a session keeps plain text",
