@@ -9,6 +9,7 @@ mod client_address;
 mod config;
 mod demo;
 mod head_deadline;
+mod key_sets;
 mod leftover;
 mod listen;
 mod logging;

@@ -131,8 +131,9 @@ pub(crate) async fn run(cli: &Cli) -> Result<(), StartError> {
         ids: Arc::new(OsIds),
     };
     background.track(maintenance.run(draining.clone()));
+    let tokens = wiring::tokens(&config, &background)?;
     let connections = Connections {
-        router: wiring::router(&config, Arc::clone(&tenants), catalog, &stores),
+        router: wiring::router(&config, Arc::clone(&tenants), catalog, &stores, tokens),
         background: background.clone(),
         trusted_proxies: config.server.trusted_proxies.clone().into(),
         limit: config.server.max_connections,

@@ -136,6 +136,8 @@ pub(crate) struct ApiError {
     pub(crate) param: Option<String>,
     pub(crate) rate: Option<Box<RateStatus>>,
     pub(crate) retry: Option<Retry>,
+    /// Whether credentials were shown that open nothing, which RFC 6750 wants told apart from none.
+    pub(crate) bad_credentials: bool,
     pub(crate) cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -143,7 +145,7 @@ impl ApiError {
     pub(crate) fn new(code: ErrorCode) -> Self {
         let message = Cow::Borrowed(code.message());
         let retry = (code == ErrorCode::Unavailable).then_some(Retry::Soon);
-        Self { code, message, details: None, param: None, rate: None, retry, cause: None }
+        Self { code, message, details: None, param: None, rate: None, retry, bad_credentials: false, cause: None }
     }
 
     pub(crate) fn invalid(issues: &[Issue]) -> Self {
@@ -203,6 +205,7 @@ impl From<AccessError> for ApiError {
             AccessError::TenantRequired => Self::new(ErrorCode::TenantRequired),
             AccessError::TenantUnknown => Self::new(ErrorCode::TenantUnknown),
             AccessError::Unauthorized => Self::new(ErrorCode::Unauthorized),
+            AccessError::BadCredentials => Self { bad_credentials: true, ..Self::new(ErrorCode::Unauthorized) },
             AccessError::TenantMismatch => Self::new(ErrorCode::TenantMismatch),
             AccessError::Port(error) => error.into(),
         }

@@ -22,8 +22,12 @@ const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
 fn resolver() -> Resolver {
     let tenant = |id: &str, mode: &str| {
+        let mut auth = serde_json::json!({ "mode": mode });
+        if mode == "jwt" {
+            auth = serde_json::json!({ "mode": mode, "issuer": "i", "audience": "a", "jwks": { "file": "f" } });
+        }
         let json = serde_json::json!({
-            "tenantId": id, "aiModels": { "chat": "m" }, "auth": { "mode": mode },
+            "tenantId": id, "aiModels": { "chat": "m" }, "auth": auth,
             "allowedHosts": [format!("{id}.example")],
             "apiKeys": [
                 KeyHash::of(&format!("{id}-key")).to_string(),
@@ -55,7 +59,7 @@ fn outcome(result: Result<TenantContext, AccessError>) -> String {
         Ok(context) => context.id().to_string(),
         Err(AccessError::TenantRequired) => "required".into(),
         Err(AccessError::TenantUnknown) => "unknown".into(),
-        Err(AccessError::Unauthorized) => "unauthorized".into(),
+        Err(AccessError::Unauthorized | AccessError::BadCredentials) => "unauthorized".into(),
         Err(AccessError::TenantMismatch) => "mismatch".into(),
         Err(AccessError::Port(error)) => panic!("{error}"),
     }
