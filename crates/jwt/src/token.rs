@@ -83,3 +83,71 @@ impl<'a> Unverified<'a> {
 pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use enigma_core::tenant::Tenant;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::key_set::{Found, KeySet};
+    use crate::testing::Signer;
+
+    static SIGNED: LazyLock<(KeySet, TokenPolicy, Vec<String>)> = LazyLock::new(|| {
+        let signers = [Signer::rsa(), Signer::p256(), Signer::ed25519()];
+        let keys: Vec<_> = signers.iter().map(|signer| signer.public(Some("k"))).collect();
+        let file = json!({ "tenantId": "a", "aiModels": { "chat": "m" }, "auth": {
+            "mode": "jwt", "issuer": "i", "audience": "a", "jwks": { "file": "f" },
+        } });
+        let policy = Tenant::from_json(&file.to_string()).unwrap().token_policy().unwrap().clone();
+        let tokens = signers.iter().map(|signer| signer.token("k", &json!({ "sub": "alice" }))).collect();
+        (KeySet::parse(json!({ "keys": keys }).to_string().as_bytes()).unwrap(), policy, tokens)
+    });
+
+    fn is_signed(token: &str) -> bool {
+        let (keys, policy, _) = &*SIGNED;
+        Unverified::read(token, policy).is_ok_and(|token| match keys.find(token.key_id.as_deref(), token.algorithm) {
+            Found::Key(key) => key.has_signed(token.message.as_bytes(), &token.signature),
+            Found::Unknown | Found::Several => false,
+        })
+    }
+
+    #[test]
+    fn each_part_is_there_once() {
+        for token in &SIGNED.2 {
+            assert!(is_signed(token));
+            let read = Unverified::read(token, &SIGNED.1).unwrap();
+            assert_eq!(read.claims().unwrap()["sub"], "alice");
+            for odd in [format!("x.{token}"), format!("{token}.x"), format!("{token}="), token.replace('.', "")] {
+                assert!(!is_signed(&odd), "{odd}");
+            }
+        }
+        let policy = &SIGNED.1;
+        assert_eq!(Unverified::read(&"x".repeat(MAX_TOKEN_BYTES + 1), policy).unwrap_err(), HeaderRefused::TooLong);
+        assert_eq!(Unverified::read("", policy).unwrap_err(), HeaderRefused::Malformed);
+    }
+
+    proptest! {
+        /// Whatever is written in place of whatever.
+        #[test]
+        fn a_token_of_which_anything_was_changed_is_not_signed(
+            which in 0usize..3, place in any::<prop::sample::Index>(), put in "[A-Za-z0-9_.=+/-]{0,3}",
+        ) {
+            let token = &SIGNED.2[which];
+            let place = place.index(token.len());
+            let changed = format!("{}{put}{}", &token[..place], &token[place + 1..]);
+            prop_assert!(changed == *token || !is_signed(&changed), "{}", changed);
+        }
+
+        #[test]
+        fn no_text_is_signed_by_chance(header in ".{0,40}", claims in "\\PC{0,40}", signature in "[A-Za-z0-9_-]{0,100}") {
+            let header = URL_SAFE_NO_PAD.encode(header);
+            prop_assert!(!is_signed(&claims));
+            let token = format!("{header}.{}.{signature}", URL_SAFE_NO_PAD.encode(claims));
+            prop_assert!(!is_signed(&token));
+        }
+    }
+}
