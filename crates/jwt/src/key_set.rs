@@ -146,7 +146,7 @@ mod tests {
         KeySet::parse(json!({ "keys": keys }).to_string().as_bytes()).unwrap()
     }
 
-    fn with(signer: &Signer, id: &str, changes: Value) -> Value {
+    fn with(signer: &Signer, id: &str, changes: &Value) -> Value {
         let mut key = signer.public(Some(id));
         for (name, value) in changes.as_object().unwrap() {
             key[name] = value.clone();
@@ -189,18 +189,18 @@ mod tests {
     fn keys_that_are_for_something_else_are_left_out() {
         let (rsa, ec, ed) = (Signer::rsa(), Signer::p256(), Signer::ed25519());
         let useless = [
-            with(&rsa, "k", json!({ "use": "enc" })),
-            with(&rsa, "k", json!({ "alg": "RS512" })),
-            with(&rsa, "k", json!({ "alg": "HS256" })),
-            with(&ec, "k", json!({ "key_ops": ["sign"] })),
-            with(&ec, "k", json!({ "crv": "P-384" })),
-            with(&ec, "k", json!({ "y": "AAAA" })),
-            with(&ed, "k", json!({ "crv": "X25519" })),
-            with(&ed, "k", json!({ "d": "c2VjcmV0" })),
-            with(&ed, "k", json!({ "x": "not base64!" })),
-            with(&rsa, "k", json!({ "n": "AQAB" })),
-            with(&rsa, "k", json!({ "e": "AAAA" })),
-            with(&rsa, "k", json!({ "e": 65537 })),
+            with(&rsa, "k", &json!({ "use": "enc" })),
+            with(&rsa, "k", &json!({ "alg": "RS512" })),
+            with(&rsa, "k", &json!({ "alg": "HS256" })),
+            with(&ec, "k", &json!({ "key_ops": ["sign"] })),
+            with(&ec, "k", &json!({ "crv": "P-384" })),
+            with(&ec, "k", &json!({ "y": "AAAA" })),
+            with(&ed, "k", &json!({ "crv": "X25519" })),
+            with(&ed, "k", &json!({ "d": "c2VjcmV0" })),
+            with(&ed, "k", &json!({ "x": "not base64!" })),
+            with(&rsa, "k", &json!({ "n": "AQAB" })),
+            with(&rsa, "k", &json!({ "e": "AAAA" })),
+            with(&rsa, "k", &json!({ "e": 65537 })),
             json!({ "kty": "oct", "kid": "k", "k": "c2VjcmV0", "alg": "HS256" }),
             json!({ "kty": "unheard of" }),
             json!("no key"),
@@ -209,7 +209,7 @@ mod tests {
             assert_eq!(set(std::slice::from_ref(key)).len(), 0, "{key}");
         }
         assert_eq!(set(&[&useless[..], &[ed.public(None)]].concat()).len(), 1, "and the others are used");
-        let declared = with(&ec, "k", json!({ "use": "sig", "alg": "ES256", "key_ops": ["verify"], "x5c": ["…"] }));
+        let declared = with(&ec, "k", &json!({ "use": "sig", "alg": "ES256", "key_ops": ["verify"], "x5c": ["…"] }));
         assert_eq!(set(&[declared]).len(), 1);
     }
 

@@ -16,7 +16,6 @@ mod key_set;
 mod signature;
 mod source;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "these are tests")]
 mod testing;
 mod token;
 mod verifier;

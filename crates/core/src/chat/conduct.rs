@@ -145,7 +145,7 @@ impl Conduct {
         };
         let Prepared { turn, history, mut call } = match client.race(self.prepare(plan)).await {
             Ok(Ok(prepared)) => prepared,
-            Ok(Err(error)) => return refused(opening, error.into(), Spent::Nothing, None),
+            Ok(Err(error)) => return refused(opening, error, Spent::Nothing, None),
             Err(ending) => return refused(opening, early(ending), Spent::Nothing, None),
         };
         let ports = &self.shared.ports;

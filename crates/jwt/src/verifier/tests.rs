@@ -16,7 +16,7 @@ const SECONDS: u64 = 1_800_000_000;
 /// Key sets by place, which can be told to fail or to hang.
 #[derive(Default)]
 struct Sets {
-    sets: Mutex<HashMap<String, Vec<u8>>>,
+    published: Mutex<HashMap<String, Vec<u8>>>,
     fails: AtomicBool,
     hangs: AtomicBool,
     panics: AtomicBool,
@@ -37,7 +37,7 @@ impl KeySetSource for Sets {
             return Err(FetchError::Status(500));
         }
         let KeySetLocation::Url(url) = location else { return Err(FetchError::unreachable("no files here")) };
-        let set = self.sets.lock().unwrap().get(url).cloned();
+        let set = self.published.lock().unwrap().get(url).cloned();
         set.ok_or(FetchError::Status(404))
     }
 }
@@ -72,7 +72,7 @@ impl World {
 
     fn publish(&self, tenant: &str, keys: &[Value]) {
         let set = json!({ "keys": keys }).to_string().into_bytes();
-        self.sets.sets.lock().unwrap().insert(url(tenant), set);
+        self.sets.published.lock().unwrap().insert(url(tenant), set);
     }
 
     fn fetches(&self) -> usize {

@@ -115,7 +115,7 @@ async fn without_keys_nobody_gets_in() {
     let world = World::new();
     let token = signer.token("k", &claims());
     assert!(world.is_unavailable(&token).await, "there is no such set");
-    world.sets.sets.lock().unwrap().insert(url("acme"), b"<html>not a key set</html>".to_vec());
+    world.sets.published.lock().unwrap().insert(url("acme"), b"<html>not a key set</html>".to_vec());
     world.clock.advance(MINUTE);
     assert!(world.is_unavailable(&token).await);
     world.publish("acme", &[]);
