@@ -243,3 +243,32 @@ impl SessionVerb {
         matches!(self, Self::Leave { .. } | Self::Recent { .. } | Self::Page { .. })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// During a deployment either side may be the older one.
+    #[test]
+    fn the_beginning_of_a_turn_is_understood_by_and_of_older_versions() {
+        let message = json!({
+            "id": "00000000-0000-0000-0000-000000000001", "role": "user", "content": "hello", "at": 1,
+            "tokens": null, "truncated": false,
+        });
+        let read = |answer: serde_json::Value| serde_json::from_value::<Begun>(answer).unwrap();
+        for messages in [json!([]), json!([message]), json!([message, message])] {
+            let count = messages.as_array().unwrap().len();
+            assert!(matches!(read(messages.clone()), Begun::Bare(bare) if bare.len() == count), "{messages}");
+            let answer = read(json!({ "user": "alice", "messages": messages }));
+            assert!(matches!(&answer, Begun::WithUser(recent) if recent.messages.len() == count), "{answer:?}");
+        }
+        let older = json!({ "begin": {
+            "request": "00000000-0000-0000-0000-000000000001", "lease": { "secs": 1, "nanos": 0 }, "limit": 1,
+            "retention": { "days": 1, "max_messages": 2 }, "now": 1,
+        } });
+        let verb: SessionVerb = serde_json::from_value(older).unwrap();
+        assert!(matches!(verb, SessionVerb::Begin { with_user: false, .. }));
+    }
+}
