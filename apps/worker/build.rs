@@ -5,7 +5,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use enigma_operator::tenants::{self, Rules};
+use enigma_operator::tenants::{self, Rules, TokenSupport};
 
 /// Where the tenants are, where nobody says.
 const DEFAULT_DIRECTORY: &str = "../../tenants";
@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let production = environment().is_some_and(|name| tenants::is_production(&name));
     // Which models are served is a matter of the variables that the Worker will run with.
-    match tenants::bundle(&directory, Rules { production, serves: None }) {
+    match tenants::bundle(&directory, Rules { production, serves: None, tokens: TokenSupport::None }) {
         Ok(bundle) => {
             for warning in bundle.warnings {
                 println!("cargo::warning={warning}");

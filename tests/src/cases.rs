@@ -8,6 +8,7 @@ pub mod chat;
 pub mod cors;
 pub mod envelope;
 pub mod idempotency;
+pub mod jwt;
 pub mod limits;
 pub mod models;
 pub mod openai;
@@ -147,5 +148,22 @@ macro_rules! cases {
         $run!(cors::a_preflight_without_a_host_asks_all_tenants);
         $run!(cors::an_allowed_page_may_read_the_answer_and_errors);
         $run!(cors::other_pages_may_not);
+    };
+}
+
+/// Calls `$run!` with the path of every case of hosts that have a verifier of tokens. They have tenants of their own:
+/// [`jwt::tenants`].
+#[macro_export]
+macro_rules! jwt_cases {
+    ($run:ident) => {
+        $run!(jwt::a_token_opens_its_tenants_door);
+        $run!(jwt::a_token_that_is_no_good_is_refused);
+        $run!(jwt::a_token_is_good_for_its_own_tenant_only);
+        $run!(jwt::users_are_apart);
+        $run!(jwt::a_key_speaks_for_all_users_and_nobody_for_others);
+        $run!(jwt::a_limit_counts_by_the_subject);
+        $run!(jwt::scopes_are_those_of_the_claim);
+        $run!(jwt::unknown_keys_are_not_asked_for_again_and_again);
+        $run!(jwt::without_keys_nobody_gets_in);
     };
 }

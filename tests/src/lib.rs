@@ -10,6 +10,7 @@ pub mod cases;
 pub mod child;
 pub mod client;
 pub mod host;
+pub mod issuer;
 pub mod python;
 pub mod raw;
 pub mod server;

@@ -10,7 +10,8 @@ use enigma_conformance::{Host, Platform, Server, ServerConfig, Upstream, cases};
 fn start(configure: impl FnOnce(ServerConfig) -> ServerConfig) -> (Server, Host) {
     let upstream = Upstream::start();
     let config = configure(ServerConfig::new().upstream(&upstream.base_url()));
-    let server = cases::tenants().iter().fold(config, ServerConfig::tenant).start();
+    let tenants = [cases::tenants(), cases::jwt::tenants()].concat();
+    let server = tenants.iter().fold(config, ServerConfig::tenant).start();
     let base_url = server.base_url.clone();
     (server, Host { base_url, upstream, platform: Platform::NATIVE })
 }
@@ -33,6 +34,7 @@ mod memory {
     }
 
     enigma_conformance::cases!(run);
+    enigma_conformance::jwt_cases!(run);
 }
 
 mod sqlite {
@@ -45,4 +47,5 @@ mod sqlite {
     }
 
     enigma_conformance::cases!(run);
+    enigma_conformance::jwt_cases!(run);
 }

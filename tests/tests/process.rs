@@ -177,7 +177,7 @@ fn a_tenant_with_a_fault_is_refused_by_file_field_and_reason() {
             json!({ "cors": { "allowedOrigins": ["*"], "allowCredentials": true } }),
             ["cors.allowedOrigins[0]", "allowCredentials"],
         ),
-        ("tokens", json!({ "auth": { "mode": "jwt" } }), ["auth.mode", "jwt"]),
+        ("tokens of nobody", json!({ "auth": { "mode": "jwt" } }), ["auth.issuer", "mode jwt"]),
         ("no model", json!({ "aiModels": {} }), ["aiModels", "chat"]),
     ];
     for (what, change, parts) in faults {

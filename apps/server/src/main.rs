@@ -12,6 +12,7 @@ mod config;
 mod demo;
 mod descriptors;
 mod head_deadline;
+mod key_sets;
 mod leftover;
 mod listen;
 mod logging;

@@ -152,7 +152,8 @@ pub(crate) async fn run(cli: &Cli, inherited: Inherited) -> Result<(), StartErro
         ids: Arc::new(OsIds),
     };
     background.track(maintenance.run(draining.clone()));
-    let router = wiring::router(&config, Arc::clone(&tenants), catalog, &stores);
+    let tokens = wiring::tokens(&config, &background)?;
+    let router = wiring::router(&config, Arc::clone(&tenants), catalog, &stores, tokens);
     let per_address = config.server.max_connections_per_address;
     let connections = Connections {
         workers: Workers::start()?,

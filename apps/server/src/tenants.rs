@@ -2,7 +2,7 @@
 
 use enigma_core::tenant::{Tenant, TenantIndex};
 use enigma_memory::MemoryTenantDirectory;
-use enigma_operator::tenants::{self, Problems, Rules};
+use enigma_operator::tenants::{self, Problems, Rules, TokenSupport};
 
 use crate::config::Config;
 
@@ -12,7 +12,8 @@ use crate::config::Config;
 /// [`Problems`]: everything that is wrong.
 pub(crate) fn load(config: &Config) -> Result<TenantIndex, Problems> {
     let serves = |_: &Tenant, model: &_| config.serves(model);
-    let rules = Rules { production: config.environment.is_production, serves: Some(&serves) };
+    let tokens = TokenSupport::UrlsAndFiles;
+    let rules = Rules { production: config.environment.is_production, serves: Some(&serves), tokens };
     let loaded = tenants::load(&config.tenants_directory, rules)?;
     for warning in &loaded.warnings {
         tracing::warn!(file = %warning.file.display(), field = warning.field, "{}", warning.reason);

@@ -9,15 +9,18 @@ use enigma_core::ProviderId;
 use enigma_core::admission::Admission;
 use enigma_core::chat::{ChatPorts, ChatService, SessionService};
 use enigma_core::model::{ModelGateway, ModelRoute, StaticCatalog};
-use enigma_core::ports::{Clock, IdSource, TenantDirectory, TurnQueue};
+use enigma_core::ports::{Clock, IdSource, TenantDirectory, TokenVerifier, TurnQueue};
 use enigma_core::tenant::Resolver;
+use enigma_core::token::KeyAgePolicy;
 use enigma_http::{App, AppPorts, HttpSettings, Readiness};
+use enigma_jwt::JwtVerifier;
 use enigma_memory::{MemoryRateLimiter, MemoryStreamSlots, MemoryTenantDirectory, MemoryTurnQueue};
 use enigma_ondevice::OnDeviceModel;
 use enigma_openai::{InvalidTransport, NativeTransport, OpenAiModel, TransportOptions};
 
-use crate::adapters::{OsIds, SystemClock};
+use crate::adapters::{OsIds, SystemClock, TrackedBackground};
 use crate::config::{Config, ONDEVICE_PROVIDER};
+use crate::key_sets::KeySets;
 use crate::storage::Stores;
 
 /// What a reservation may outlive its request by: the last events to a slow client, and the bookkeeping.
@@ -52,12 +55,27 @@ pub(crate) fn catalog(config: &Config, ondevice: Option<OnDeviceModel>) -> Resul
     Ok(catalog)
 }
 
+/// Who verifies tokens. It keeps the keys that it has fetched, whatever becomes of the tenants' files.
+///
+/// # Errors
+/// When an HTTP client cannot be made.
+pub(crate) fn tokens(
+    config: &Config,
+    background: &TrackedBackground,
+) -> Result<Arc<dyn TokenVerifier>, InvalidTransport> {
+    let transport = Arc::new(NativeTransport::new(&TransportOptions::default())?);
+    let source = KeySets { transport, directory: config.tenants_directory.clone() };
+    let (clock, background) = (Arc::new(SystemClock), Arc::new(background.clone()));
+    Ok(Arc::new(JwtVerifier::new(Arc::new(source), clock, background, KeyAgePolicy::default())))
+}
+
 /// The router over everything.
 pub(crate) fn router(
     config: &Config,
     tenants: Arc<MemoryTenantDirectory>,
     catalog: StaticCatalog,
     stores: &Stores,
+    tokens: Arc<dyn TokenVerifier>,
 ) -> Router {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let ids: Arc<dyn IdSource> = Arc::new(OsIds);
@@ -84,7 +102,7 @@ pub(crate) fn router(
         ids: Arc::clone(&ids),
     };
     let ports = AppPorts {
-        resolver: Resolver::new(Arc::clone(&directory), None),
+        resolver: Resolver::new(Arc::clone(&directory), Some(tokens)),
         directory,
         chat: ChatService::new(chat, config.chat.clone()),
         sessions: SessionService::new(

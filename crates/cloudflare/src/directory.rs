@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use enigma_core::ports::{Clock, TenantDirectory};
-use enigma_core::tenant::{DeploymentRules, Tenant, TenantClaim, TenantIndex};
+use enigma_core::tenant::{DeploymentRules, Tenant, TenantClaim, TenantIndex, TokenSupport};
 use enigma_core::{ModelId, PortError};
 use worker::{Env, KvStore};
 
@@ -144,6 +144,8 @@ impl KvTenantDirectory {
                 let rules = DeploymentRules {
                     production: self.rules.production,
                     serves: self.rules.serves.as_deref().map(|serves| serves as _),
+                    // There is no verifier on this platform yet.
+                    tokens: TokenSupport::None,
                 };
                 match copy.seen(begun, text, |text| document::merge(bundled, text, rules)) {
                     Seen::Accepted => tracing::info!("tenants read"),

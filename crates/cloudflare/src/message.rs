@@ -9,7 +9,7 @@ use std::time::Duration;
 use enigma_core::idempotency::{Fingerprint, IdempotencyKey};
 use enigma_core::ledger::{BudgetExceeded, Settlement};
 use enigma_core::limit::{Decision, LimitCheck, Opinion, Question, RateStatus, StreamsFull, Subject, WindowPolicy};
-use enigma_core::session::{Retention, Turn};
+use enigma_core::session::{RecentMessages, Retention, StoredMessage, Turn};
 use enigma_core::tenant::TokenBudget;
 use enigma_core::usage::UsageRecord;
 use enigma_core::{RequestId, SessionId, TenantId, Timestamp};
@@ -195,6 +195,9 @@ pub(crate) enum SessionVerb {
         limit: u32,
         retention: Retention,
         now: Timestamp,
+        /// Whether the answer says whose session it is. A Worker that does not ask for it expects the bare messages.
+        #[serde(default)]
+        with_user: bool,
     },
     /// Ends the turn of a request, or its waiting.
     Leave {
@@ -225,9 +228,47 @@ pub(crate) enum SessionVerb {
     },
 }
 
+/// The answer to [`SessionVerb::Begin`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Begun {
+    WithUser(RecentMessages),
+    /// What an object of an older version says, and what an older Worker understands.
+    Bare(Vec<StoredMessage>),
+}
+
 impl SessionVerb {
     /// Whether asking twice leaves what asking once does.
     pub(crate) const fn may_be_said_twice(&self) -> bool {
         matches!(self, Self::Leave { .. } | Self::Recent { .. } | Self::Page { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// During a deployment either side may be the older one.
+    #[test]
+    fn the_beginning_of_a_turn_is_understood_by_and_of_older_versions() {
+        let message = json!({
+            "id": "00000000-0000-0000-0000-000000000001", "role": "user", "content": "hello", "at": 1,
+            "tokens": null, "truncated": false,
+        });
+        let read = |answer: serde_json::Value| serde_json::from_value::<Begun>(answer).unwrap();
+        for messages in [json!([]), json!([message]), json!([message, message])] {
+            let count = messages.as_array().unwrap().len();
+            assert!(matches!(read(messages.clone()), Begun::Bare(bare) if bare.len() == count), "{messages}");
+            let answer = read(json!({ "user": "alice", "messages": messages }));
+            assert!(matches!(&answer, Begun::WithUser(recent) if recent.messages.len() == count), "{answer:?}");
+        }
+        let older = json!({ "begin": {
+            "request": "00000000-0000-0000-0000-000000000001", "lease": { "secs": 1, "nanos": 0 }, "limit": 1,
+            "retention": { "days": 1, "max_messages": 2 }, "now": 1,
+        } });
+        let verb: SessionVerb = serde_json::from_value(older).unwrap();
+        assert!(matches!(verb, SessionVerb::Begin { with_user: false, .. }));
     }
 }

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use enigma_core::ports::{HeldTurn, OpenTurn, SessionIndex, SessionStore, SessionTurns, TurnPermit, TurnQueue};
-use enigma_core::session::{HistoryPage, Retention, SessionSummary, StoredMessage, Turn};
+use enigma_core::session::{HistoryPage, RecentMessages, Retention, SessionSummary, Turn};
 use enigma_core::{PortError, RequestId, SessionId, TenantId, Timestamp};
 use serde::de::DeserializeOwned;
 use worker::wasm_bindgen_futures::spawn_local;
 
 use crate::call::{AT_ONCE, Objects};
-use crate::message::{SessionAsk, SessionVerb};
+use crate::message::{Begun, SessionAsk, SessionVerb};
 use crate::names::ObjectName;
 use crate::session_index::D1SessionIndex;
 
@@ -119,9 +119,14 @@ impl SessionTurns for ObjectSessions {
         now: Timestamp,
     ) -> Result<OpenTurn, PortError> {
         let place = self.place(tenant, session, request);
-        let verb = SessionVerb::Begin { request, lease: self.lease, limit, retention: *retention, now };
-        let history = self.ask(TURNS, tenant, session, verb, self.patience).await?;
-        Ok(OpenTurn { history, held: Box::new(Held(place)) })
+        let verb =
+            SessionVerb::Begin { request, lease: self.lease, limit, retention: *retention, now, with_user: true };
+        let begun = self.ask(TURNS, tenant, session, verb, self.patience).await?;
+        let RecentMessages { user, messages } = match begun {
+            Begun::WithUser(recent) => recent,
+            Begun::Bare(messages) => RecentMessages { user: None, messages },
+        };
+        Ok(OpenTurn { user, history: messages, held: Box::new(Held(place)) })
     }
 }
 
@@ -163,7 +168,7 @@ impl SessionStore for ObjectSessions {
         limit: u32,
         retention: &Retention,
         now: Timestamp,
-    ) -> Result<Vec<StoredMessage>, PortError> {
+    ) -> Result<RecentMessages, PortError> {
         self.ask(STORE, tenant, session, SessionVerb::Recent { limit, retention: *retention, now }, AT_ONCE).await
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use enigma_core::model::Role;
 use enigma_core::ports::SessionStore;
-use enigma_core::session::{HistoryPage, Retention, SessionSummary, StoredMessage, Turn};
+use enigma_core::session::{HistoryPage, RecentMessages, Retention, SessionSummary, StoredMessage, Turn};
 use enigma_core::{SessionId, TenantId, Timestamp};
 use futures_util::future::join_all;
 
@@ -32,6 +32,7 @@ macro_rules! session_store_cases {
         $run!(what_is_too_old_when_it_comes_is_not_kept);
         $run!(what_retention_ended_does_not_come_back);
         $run!(a_deleted_session_is_gone_and_begins_anew);
+        $run!(a_session_is_the_users_who_began_it);
         $run!(a_sweep_ends_what_nobody_touches_any_more);
         $run!(a_sweep_keeps_no_more_than_the_most);
         $run!(concurrent_turns_are_appended_whole);
@@ -68,7 +69,7 @@ async fn recent(
     retention: &Retention,
     now: Timestamp,
 ) -> Vec<StoredMessage> {
-    store.recent(&acme(), session, limit, retention, now).await.expect("the store answers")
+    store.recent(&acme(), session, limit, retention, now).await.expect("the store answers").messages
 }
 
 async fn page(
@@ -208,12 +209,12 @@ pub async fn paging_goes_on_when_retention_has_taken_the_rest(store: &dyn Sessio
     let nine = Retention { max_messages: 9, ..MUCH };
     append(store, &session(1), &alice_says(8..12, NOON), &nine, NOON).await;
     let before = page(store, &session(1), newest.next_before, 10, NOON).await.expect("there is a session");
-    assert_eq!(before, HistoryPage { messages: messages(3..6, NOON), next_before: None });
+    assert_eq!(before, HistoryPage { user: Some(user("alice")), messages: messages(3..6, NOON), next_before: None });
 
     let two = Retention { max_messages: 2, ..MUCH };
     append(store, &session(1), &alice_says(12..14, NOON), &two, NOON).await;
     let before = page(store, &session(1), newest.next_before, 10, NOON).await.expect("there is a session");
-    assert_eq!(before, HistoryPage::default());
+    assert_eq!(before, HistoryPage { user: Some(user("alice")), ..HistoryPage::default() });
 }
 
 /// The oldest go, in the middle of a turn too.
@@ -303,6 +304,27 @@ pub async fn a_deleted_session_is_gone_and_begins_anew(store: &dyn SessionStore)
     assert_eq!(history(store, &acme(), &session(1), 1, &MUCH, after(1000)).await, Some(messages(4..6, after(1000))));
 }
 
+/// Also when others append to it, until nothing of it is left.
+pub async fn a_session_is_the_users_who_began_it(store: &dyn SessionStore) {
+    let of = async |limit, retention: &Retention, now| {
+        let recent = store.recent(&acme(), &session(1), limit, retention, now).await.expect("the store answers").user;
+        let page = store.page(&acme(), &session(1), None, 1, retention, now).await.expect("the store answers");
+        assert_eq!(recent, page.and_then(|page| page.user), "both tell the same");
+        recent
+    };
+    assert_eq!(of(10, &MUCH, NOON).await, None);
+    append(store, &session(1), &alice_says(0..2, NOON), &MUCH, NOON).await;
+    append(store, &session(1), &turn(&user("bob"), 2..4, after(1000)), &MUCH, after(1000)).await;
+    for limit in [0, 1, 10] {
+        assert_eq!(of(limit, &MUCH, after(1000)).await, Some(user("alice")));
+    }
+    let one_day = Retention { days: 1, ..MUCH };
+    let over = NOON.saturating_add(2 * DAY);
+    assert_eq!(of(10, &one_day, over).await, None, "what retention has ended is nobody's");
+    append(store, &session(1), &turn(&user("bob"), 4..6, over), &one_day, over).await;
+    assert_eq!(of(10, &one_day, over).await, Some(user("bob")));
+}
+
 /// It counts what goes, and goes through all sessions.
 pub async fn a_sweep_ends_what_nobody_touches_any_more(store: &dyn SessionStore) {
     let two_days = Retention { days: 2, ..MUCH };
@@ -364,7 +386,10 @@ pub async fn sessions_are_apart(store: &dyn SessionStore) {
 pub async fn tenants_are_isolated(store: &dyn SessionStore) {
     let (ours, theirs) = (acme(), acme_eu());
     append(store, &session(1), &alice_says(0..2, NOON), &MUCH, NOON).await;
-    assert_eq!(store.recent(&theirs, &session(1), 10, &MUCH, NOON).await.expect("the store answers"), []);
+    assert_eq!(
+        store.recent(&theirs, &session(1), 10, &MUCH, NOON).await.expect("the store answers"),
+        RecentMessages::default()
+    );
     assert_eq!(history(store, &theirs, &session(1), 10, &MUCH, NOON).await, None);
     assert!(!store.delete(&theirs, &session(1)).await.expect("the store answers"));
 

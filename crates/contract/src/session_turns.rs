@@ -51,7 +51,7 @@ fn said(numbers: impl IntoIterator<Item = u32>, at: Timestamp) -> Vec<StoredMess
 }
 
 async fn history(turns: &dyn SessionTurns, tenant: &TenantId, in_session: u128) -> Vec<StoredMessage> {
-    let OpenTurn { history, held } = begin(turns, tenant, in_session, 10_000).await;
+    let OpenTurn { history, held, .. } = begin(turns, tenant, in_session, 10_000).await;
     held.end().await;
     history
 }
@@ -72,16 +72,17 @@ async fn pause() {
 
 /// Nobody has said anything, and nobody waits.
 pub async fn a_session_begins_without_a_history(turns: &dyn SessionTurns) {
-    let OpenTurn { history, held } = begin(turns, &acme(), 1, 1).await;
-    assert_eq!(history, []);
+    let OpenTurn { user, history, held } = begin(turns, &acme(), 1, 1).await;
+    assert_eq!((user, history), (None, vec![]));
     held.end().await;
 }
 
 /// Whole, and every field of it.
 pub async fn a_turn_sees_what_the_turn_before_it_has_appended(turns: &dyn SessionTurns) {
     for number in 0..4 {
-        let OpenTurn { history, held } = begin(turns, &acme(), 1, number.into()).await;
+        let OpenTurn { user: began, history, held } = begin(turns, &acme(), 1, number.into()).await;
         assert_eq!(history, said(0..number, NOON));
+        assert_eq!(began, (number > 0).then(|| user("alice")), "a turn knows who began the session");
         append(held, number, NOON).await;
     }
 }
@@ -142,7 +143,7 @@ pub async fn turns_come_in_the_order_in_which_they_were_asked_for(turns: &dyn Se
     let waiters = join_all((1..12).map(|number| {
         let acme = &acme;
         async move {
-            let OpenTurn { history, held } = begin(turns, acme, 1, number.into()).await;
+            let OpenTurn { history, held, .. } = begin(turns, acme, 1, number.into()).await;
             assert_eq!(history, said(0..number, NOON));
             pause().await;
             append(held, number, NOON).await;
@@ -166,7 +167,7 @@ pub async fn concurrent_turns_never_overlap_and_each_sees_all_before_it(turns: &
             for _ in 0..number % 4 {
                 pause().await;
             }
-            let OpenTurn { history, held } = begin(turns, acme, 1, number.into()).await;
+            let OpenTurn { history, held, .. } = begin(turns, acme, 1, number.into()).await;
             assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
             assert_eq!(history, said(kept.lock().unwrap_or_else(PoisonError::into_inner).clone(), NOON));
             for _ in 0..number % 3 {

@@ -21,6 +21,7 @@ pub mod ports;
 pub mod session;
 pub mod tenant;
 mod time;
+pub mod token;
 pub mod turns;
 pub mod usage;
 

@@ -25,7 +25,7 @@ use crate::ledger::{Account, BudgetExceeded, Settlement};
 use crate::limit::{Decision, LimitCheck, RateStatus, StreamsFull};
 pub use crate::model::{ChatModel, ModelCatalog};
 use crate::port_error::PortError;
-use crate::session::{HistoryPage, Retention, SessionPage, SessionSummary, StoredMessage, Turn};
+use crate::session::{HistoryPage, RecentMessages, Retention, SessionPage, SessionSummary, Turn};
 use crate::tenant::{ScopeSet, Tenant, TenantClaim, TokenBudget};
 use crate::time::Timestamp;
 use crate::usage::UsageRecord;
@@ -228,6 +228,7 @@ pub trait TokenLedger: Send + Sync {
 /// - An append that a durable adapter has acknowledged survives the death of the process.
 /// - What retention ends is never returned, and is removed for good.
 /// - What is deleted is gone; a session of the same id begins anew. So does one of which retention has left nothing.
+/// - A session is the user's who began it, whoever appends to it later. Who may see it is decided by who asks the store.
 #[async_trait]
 pub trait SessionStore: Send + Sync {
     /// Appends a turn, drops what `retention` ends, and tells what the session then is.
@@ -243,7 +244,7 @@ pub trait SessionStore: Send + Sync {
         now: Timestamp,
     ) -> Result<SessionSummary, PortError>;
 
-    /// The newest messages, at most `limit`, oldest first.
+    /// The newest messages, at most `limit`, oldest first, and who began the session: also where `limit` is 0.
     ///
     /// # Errors
     /// [`PortError`].
@@ -254,7 +255,7 @@ pub trait SessionStore: Send + Sync {
         limit: u32,
         retention: &Retention,
         now: Timestamp,
-    ) -> Result<Vec<StoredMessage>, PortError>;
+    ) -> Result<RecentMessages, PortError>;
 
     /// The newest messages before `before`, at most `limit`; `None` when there is no such session.
     ///

@@ -5,7 +5,7 @@ mod prompt;
 mod retention;
 mod turn_line;
 
-pub use message::{HistoryPage, SessionPage, SessionSummary, StoredMessage, Turn};
+pub use message::{HistoryPage, RecentMessages, SessionPage, SessionSummary, StoredMessage, Turn};
 pub(crate) use prompt::answered;
 pub use prompt::{PromptLimits, assemble_prompt, definition_tokens, estimate_tokens, prompt_tokens};
 pub use retention::{Retention, prune};

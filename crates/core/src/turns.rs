@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::id::{RequestId, SessionId, TenantId};
 use crate::port_error::{PortError, degrade};
 use crate::ports::{HeldTurn, OpenTurn, SessionIndex, SessionStore, SessionTurns, TurnPermit, TurnQueue};
-use crate::session::{Retention, Turn};
+use crate::session::{RecentMessages, Retention, Turn};
 use crate::time::Timestamp;
 
 /// [`SessionTurns`] that wait in a queue, keep messages in a store, and list sessions in an index.
@@ -37,10 +37,10 @@ impl SessionTurns for QueuedTurns {
         now: Timestamp,
     ) -> Result<OpenTurn, PortError> {
         let permit = self.turns.enter(tenant, session, request).await?;
-        let history = self.store.recent(tenant, session, limit, retention, now).await?;
+        let RecentMessages { user, messages } = self.store.recent(tenant, session, limit, retention, now).await?;
         let (store, index) = (Arc::clone(&self.store), Arc::clone(&self.index));
         let held = HeldPermit { permit, store, index, tenant: tenant.clone(), session: *session };
-        Ok(OpenTurn { history, held: Box::new(held) })
+        Ok(OpenTurn { user, history: messages, held: Box::new(held) })
     }
 }
 

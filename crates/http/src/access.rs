@@ -122,13 +122,13 @@ pub(crate) fn host(parts: &Parts) -> Option<&str> {
 
 fn presented(headers: &HeaderMap) -> Result<Option<Presented>, AccessError> {
     if let Some(key) = headers.get("x-api-key") {
-        return Ok(Some(Presented::new(key.to_str().map_err(|_| AccessError::Unauthorized)?)));
+        return Ok(Some(Presented::new(key.to_str().map_err(|_| AccessError::BadCredentials)?)));
     }
     let Some(authorization) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
-    let text = authorization.to_str().map_err(|_| AccessError::Unauthorized)?;
-    let (scheme, secret) = text.split_once(' ').ok_or(AccessError::Unauthorized)?;
+    let text = authorization.to_str().map_err(|_| AccessError::BadCredentials)?;
+    let (scheme, secret) = text.split_once(' ').ok_or(AccessError::BadCredentials)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(AccessError::Unauthorized);
+        return Err(AccessError::BadCredentials);
     }
     Ok(Some(Presented::new(secret.trim())))
 }

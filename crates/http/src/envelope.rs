@@ -32,8 +32,12 @@ pub(crate) fn json_response<T: Serialize>(status: StatusCode, body: &T) -> Respo
 pub(crate) fn error_response(info: &RequestInfo, error: &ApiError) -> Response {
     let mut response = json_response(error.code.status(), &error_body(info, error));
     if error.code == ErrorCode::Unauthorized {
-        let challenge = HeaderValue::from_static("Bearer realm=\"crispy-enigma\"");
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        let challenge = if error.bad_credentials {
+            "Bearer realm=\"crispy-enigma\", error=\"invalid_token\""
+        } else {
+            "Bearer realm=\"crispy-enigma\""
+        };
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
     response
 }

@@ -136,6 +136,8 @@ pub(crate) struct ApiError {
     pub(crate) param: Option<String>,
     pub(crate) rate: Option<Box<RateStatus>>,
     pub(crate) retry: Option<Retry>,
+    /// Whether credentials were shown that open nothing, which RFC 6750 wants told apart from none.
+    pub(crate) bad_credentials: bool,
     pub(crate) cause: Option<Arc<dyn StdError + Send + Sync>>,
     /// Whether the log knows already: refusals of an overloaded host are told together.
     pub(crate) told: bool,
@@ -145,7 +147,17 @@ impl ApiError {
     pub(crate) fn new(code: ErrorCode) -> Self {
         let message = Cow::Borrowed(code.message());
         let retry = (code == ErrorCode::Unavailable).then_some(Retry::Soon);
-        Self { code, message, details: None, param: None, rate: None, retry, cause: None, told: false }
+        Self {
+            code,
+            message,
+            details: None,
+            param: None,
+            rate: None,
+            retry,
+            bad_credentials: false,
+            cause: None,
+            told: false,
+        }
     }
 
     pub(crate) fn invalid(issues: &[Issue]) -> Self {
@@ -205,6 +217,7 @@ impl From<AccessError> for ApiError {
             AccessError::TenantRequired => Self::new(ErrorCode::TenantRequired),
             AccessError::TenantUnknown => Self::new(ErrorCode::TenantUnknown),
             AccessError::Unauthorized => Self::new(ErrorCode::Unauthorized),
+            AccessError::BadCredentials => Self { bad_credentials: true, ..Self::new(ErrorCode::Unauthorized) },
             AccessError::TenantMismatch => Self::new(ErrorCode::TenantMismatch),
             AccessError::Port(error) => error.into(),
         }
@@ -248,6 +261,8 @@ impl From<ChatError> for ApiError {
             ChatError::Port(error) => error.into(),
             ChatError::IdempotencyInProgress => Self::new(ErrorCode::IdempotencyInProgress).retry_soon(),
             ChatError::IdempotencyMismatch => Self::new(ErrorCode::IdempotencyMismatch),
+            // As little as is said of it by the routes that show sessions.
+            ChatError::SessionOfAnother => Self::new(ErrorCode::NotFound),
             ChatError::SessionWithTools => Self::invalid(&[Issue::new(
                 "x-session-id",
                 "cannot be combined with tools: a session keeps plain text",

@@ -117,6 +117,21 @@ fn the_guide_to_tenants_shows_and_explains_every_field() {
 }
 
 #[test]
+fn the_guide_to_tenants_explains_every_field_of_tokens_and_another_shows_an_example() {
+    let page = fs::read_to_string(root().join("docs/guides/tenants.md")).unwrap();
+    let rows = page.lines().skip_while(|line| !line.starts_with("| `issuer`")).take_while(|line| line.starts_with('|'));
+    let explained: BTreeSet<_> = rows.map(|row| row.split('`').nth(1).unwrap().split('.').next().unwrap()).collect();
+    let unknown = r#"{ "tenantId": "a", "aiModels": { "chat": "m" }, "auth": { "unknown": 1 } }"#;
+    let reason = Tenant::from_json(unknown).unwrap_err().reason;
+    let known = reason.split("expected one of").nth(1).unwrap().split('`').skip(1).step_by(2);
+    assert_eq!(explained, known.filter(|name| !["mode", "allowOpenInProduction"].contains(name)).collect());
+
+    let page = fs::read_to_string(root().join("docs/guides/authentication.md")).unwrap();
+    let example = page.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    assert!(Tenant::from_json(example).unwrap().token_policy().is_some());
+}
+
+#[test]
 fn the_guide_to_tenants_explains_every_field_of_a_key() {
     let page = fs::read_to_string(root().join("docs/guides/tenants.md")).unwrap();
     let rows = page.lines().skip_while(|line| !line.starts_with("| `hash`")).take_while(|line| line.starts_with('|'));

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use async_trait::async_trait;
 use enigma_core::ports::SessionStore;
-use enigma_core::session::{HistoryPage, Retention, SessionSummary, StoredMessage, Turn};
+use enigma_core::session::{HistoryPage, RecentMessages, Retention, SessionSummary, StoredMessage, Turn};
 use enigma_core::{PortError, SessionId, TenantId, Timestamp, UserId};
 
 use crate::sharded::Sharded;
@@ -64,8 +64,9 @@ impl Session {
         self.prune(retention, now);
     }
 
-    fn recent(&self, limit: u32, retention: Retention, now: Timestamp) -> Vec<StoredMessage> {
-        oldest_first(self.kept(retention, now).take(limit as usize))
+    fn recent(&self, limit: u32, retention: Retention, now: Timestamp) -> RecentMessages {
+        let user = self.kept(retention, now).next().map(|_| self.user.clone());
+        RecentMessages { user, messages: oldest_first(self.kept(retention, now).take(limit as usize)) }
     }
 
     /// `None` when retention has ended all of it.
@@ -75,7 +76,7 @@ impl Session {
         let mut older = older.peekable();
         let page: Vec<_> = older.by_ref().take(limit as usize).collect();
         let next_before = older.peek().and(page.last()).map(|(number, _)| *number);
-        Some(HistoryPage { messages: oldest_first(page.into_iter()), next_before })
+        Some(HistoryPage { user: Some(self.user.clone()), messages: oldest_first(page.into_iter()), next_before })
     }
 
     fn summary(&self, id: SessionId) -> SessionSummary {
@@ -130,9 +131,9 @@ impl SessionStore for MemorySessionStore {
         limit: u32,
         retention: &Retention,
         now: Timestamp,
-    ) -> Result<Vec<StoredMessage>, PortError> {
+    ) -> Result<RecentMessages, PortError> {
         self.tenants.with(tenant, |sessions| {
-            sessions.get(session).map_or_else(Vec::new, |session| session.recent(limit, *retention, now))
+            sessions.get(session).map_or_else(RecentMessages::default, |session| session.recent(limit, *retention, now))
         })
     }
 

@@ -226,7 +226,7 @@ fn turns_of_many_threads_are_appended_whole() {
         }
         0
     });
-    let kept = done(store.recent(&tenant, &session(1), u32::MAX, &retention, NOON)).unwrap();
+    let kept = done(store.recent(&tenant, &session(1), u32::MAX, &retention, NOON)).unwrap().messages;
     assert_eq!(kept.len(), THREADS * 400);
     let number = |place: usize| kept[place].id.uuid().as_u128();
     let mut last = [None; THREADS];

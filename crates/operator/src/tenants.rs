@@ -13,7 +13,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use enigma_core::tenant::{DeploymentRules as Rules, Serves, is_production};
+pub use enigma_core::tenant::{DeploymentRules as Rules, Serves, TokenSupport, is_production};
 use enigma_core::tenant::{Tenant, TenantIndex};
 
 pub use self::bundle::{TenantBundle, bundle};

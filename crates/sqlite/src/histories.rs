@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use enigma_core::session::{Retention, StoredMessage, prune};
-use enigma_core::{SessionId, TenantId, Timestamp};
+use enigma_core::session::{RecentMessages, Retention, StoredMessage, prune};
+use enigma_core::{SessionId, TenantId, Timestamp, UserId};
 
 /// The fewest bytes that a session counts for: its places in the maps.
 const OVERHEAD: usize = 256;
@@ -29,6 +29,8 @@ struct State {
 }
 
 struct Known {
+    /// Who began the session; nobody has yet where there are no messages.
+    user: Option<UserId>,
     /// Oldest first.
     messages: Vec<StoredMessage>,
     /// Whether the session has none that are older.
@@ -51,7 +53,7 @@ impl Histories {
         limit: u32,
         retention: Retention,
         now: Timestamp,
-    ) -> Option<Vec<StoredMessage>> {
+    ) -> Option<RecentMessages> {
         let state = self.lock();
         let known = state.sessions.get(tenant)?.get(session)?;
         let wanted = limit.min(retention.max_messages) as usize;
@@ -59,21 +61,26 @@ impl Histories {
             return None;
         }
         let newest = &known.messages[known.messages.len().saturating_sub(wanted)..];
-        Some(prune(newest.to_vec(), &retention, now))
+        let messages = prune(newest.to_vec(), &retention, now);
+        // Where retention has left nothing, the database says whose the session is.
+        (known.messages.is_empty() || !messages.is_empty())
+            .then(|| RecentMessages { user: known.user.clone(), messages })
     }
 
     /// Takes in what was read: the newest messages, at most `limit`.
-    pub(crate) fn read(&self, tenant: &TenantId, session: &SessionId, messages: &[StoredMessage], limit: u32) {
+    pub(crate) fn read(&self, tenant: &TenantId, session: &SessionId, read: &RecentMessages, limit: u32) {
+        let RecentMessages { user, messages } = read.clone();
         let is_whole = messages.len() < limit as usize;
-        self.put(tenant, session, messages.to_vec(), is_whole);
+        self.put(tenant, session, user, messages, is_whole);
     }
 
-    /// Takes in what was appended, if what came before is known. What `retention` ends does not stay: it is not in the database
+    /// Takes in what was appended to the session of `user`, if what came before is known. What `retention` ends does not stay: it is not in the database
     /// any more, whatever retention the tenant has later.
     pub(crate) fn append(
         &self,
         tenant: &TenantId,
         session: &SessionId,
+        user: UserId,
         new: &[StoredMessage],
         retention: Retention,
         now: Timestamp,
@@ -84,7 +91,7 @@ impl Histories {
         let most = Retention { max_messages: retention.max_messages.min(AT_HAND), ..retention };
         let kept = prune(messages, &most, now);
         let is_whole = is_whole && kept.len() == all;
-        self.put(tenant, session, kept, is_whole);
+        self.put(tenant, session, Some(user), kept, is_whole);
     }
 
     /// Forgets a session.
@@ -104,7 +111,14 @@ impl Histories {
         Some(known)
     }
 
-    fn put(&self, tenant: &TenantId, session: &SessionId, messages: Vec<StoredMessage>, is_whole: bool) {
+    fn put(
+        &self,
+        tenant: &TenantId,
+        session: &SessionId,
+        user: Option<UserId>,
+        messages: Vec<StoredMessage>,
+        is_whole: bool,
+    ) {
         drop(self.take(tenant, session));
         let text: usize = messages.iter().map(|message| message.content.len() + OVERHEAD).sum();
         let bytes = text + OVERHEAD;
@@ -123,10 +137,10 @@ impl Histories {
             state.bytes -= freed;
         }
         state.uses += 1;
-        let used = state.uses;
+        let place = state.uses;
         state.bytes += bytes;
-        state.by_use.insert(used, (tenant.clone(), *session));
-        let known = Known { messages, is_whole, used, bytes };
+        state.by_use.insert(place, (tenant.clone(), *session));
+        let known = Known { user, messages, is_whole, used: place, bytes };
         // Somebody who has not waited for the session's turn may have put it here meanwhile.
         let before = state.sessions.entry(tenant.clone()).or_default().insert(*session, known);
         if let Some(before) = before {
@@ -151,6 +165,14 @@ mod tests {
     const MUCH: Retention = Retention { days: 30, max_messages: 1000 };
     const NOW: Timestamp = Timestamp::from_millis(1_773_144_000_000);
 
+    fn alice() -> UserId {
+        UserId::new("alice").unwrap()
+    }
+
+    fn known(numbers: std::ops::Range<u128>) -> RecentMessages {
+        RecentMessages { user: Some(alice()), messages: messages(numbers) }
+    }
+
     fn messages(numbers: std::ops::Range<u128>) -> Vec<StoredMessage> {
         let message = |number| StoredMessage {
             id: MessageId::new(Uuid::from_u128(number)),
@@ -166,7 +188,8 @@ mod tests {
     fn recent(histories: &Histories, tenant: &str, session: u128, limit: u32) -> Option<Vec<u128>> {
         let (tenant, session) = (TenantId::new(tenant).unwrap(), SessionId::new(Uuid::from_u128(session)));
         let found = histories.recent(&tenant, &session, limit, MUCH, NOW)?;
-        Some(found.into_iter().map(|message| message.id.uuid().as_u128()).collect())
+        assert_eq!(found.user, Some(alice()));
+        Some(found.messages.into_iter().map(|message| message.id.uuid().as_u128()).collect())
     }
 
     #[test]
@@ -174,12 +197,12 @@ mod tests {
         let histories = Histories::new(1 << 20);
         let (acme, session) = (TenantId::new("acme").unwrap(), SessionId::new(Uuid::from_u128(1)));
         assert_eq!(recent(&histories, "acme", 1, 4), None);
-        histories.append(&acme, &session, &messages(0..2), MUCH, NOW);
+        histories.append(&acme, &session, alice(), &messages(0..2), MUCH, NOW);
         assert_eq!(recent(&histories, "acme", 1, 4), None, "what came before is not known");
 
-        histories.read(&acme, &session, &messages(0..2), 4);
+        histories.read(&acme, &session, &known(0..2), 4);
         assert_eq!(recent(&histories, "acme", 1, 4), Some(vec![0, 1]));
-        histories.append(&acme, &session, &messages(2..4), Retention { days: 30, max_messages: 3 }, NOW);
+        histories.append(&acme, &session, alice(), &messages(2..4), Retention { days: 30, max_messages: 3 }, NOW);
         assert_eq!(recent(&histories, "acme", 1, 3), Some(vec![1, 2, 3]));
         assert_eq!(recent(&histories, "acme", 1, 4), None, "there is an older one");
         assert_eq!(recent(&histories, "other", 1, 3), None, "another tenant's session of the same name");
@@ -193,12 +216,12 @@ mod tests {
         let histories = Histories::new(64 * 1024);
         let acme = TenantId::new("acme").unwrap();
         for number in 0..1_000 {
-            histories.read(&acme, &SessionId::new(Uuid::from_u128(number)), &messages(0..4), 10);
+            histories.read(&acme, &SessionId::new(Uuid::from_u128(number)), &known(0..4), 10);
             assert!(histories.lock().bytes <= 64 * 1024);
         }
         assert_eq!(recent(&histories, "acme", 0, 4), None);
         assert_eq!(recent(&histories, "acme", 999, 4), Some(vec![0, 1, 2, 3]));
-        histories.read(&acme, &SessionId::new(Uuid::from_u128(5_000)), &messages(0..100), 200);
+        histories.read(&acme, &SessionId::new(Uuid::from_u128(5_000)), &known(0..100), 200);
         assert_eq!(recent(&histories, "acme", 5_000, 4), None, "too large to be worth it");
         let state = histories.lock();
         assert_eq!(state.by_use.len(), state.sessions.values().map(HashMap::len).sum::<usize>());

@@ -1,6 +1,6 @@
 //! Sessions as rows. This says in SQL what [`enigma_core::session::prune`] says in Rust.
 
-use enigma_core::session::{HistoryPage, Retention, SessionSummary, StoredMessage, Turn};
+use enigma_core::session::{HistoryPage, RecentMessages, Retention, SessionSummary, StoredMessage, Turn};
 use enigma_core::{SessionId, TenantId, Timestamp, UserId};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, ToSql, Transaction, params};
 
@@ -183,17 +183,30 @@ impl SessionRows<'_> {
         Ok(())
     }
 
-    /// The newest messages, at most `limit`, oldest first.
+    /// The newest messages, at most `limit`, oldest first, and who began the session.
     pub(crate) fn recent(
         &self,
         limit: u32,
         retention: Retention,
         now: Timestamp,
-    ) -> Result<Vec<StoredMessage>, StoreError> {
+    ) -> Result<RecentMessages, StoreError> {
         let cutoff = retention.cutoff(now);
+        let Some(head) = self.find()? else { return Ok(RecentMessages::default()) };
+        if !self.is_kept(retention, cutoff)? {
+            return Ok(RecentMessages::default());
+        }
         let mut newest = self.newest(0, None, cutoff, limit.min(retention.max_messages).into())?;
         newest.reverse();
-        Ok(newest.into_iter().map(|(_, message)| message).collect())
+        Ok(RecentMessages { user: Some(head.user), messages: newest.into_iter().map(|(_, message)| message).collect() })
+    }
+
+    /// Whether retention leaves anything.
+    fn is_kept(&self, retention: Retention, cutoff: Timestamp) -> Result<bool, StoreError> {
+        let kept = retention.max_messages > 0
+            && self
+                .statement(sql::MESSAGES_EXIST)?
+                .query_row(params![Col(self.tenant), Col(self.session), Col(cutoff)], |row| row.get(0))?;
+        Ok(kept)
     }
 
     /// The newest messages before `before`, at most `limit`, oldest first.
@@ -206,11 +219,7 @@ impl SessionRows<'_> {
     ) -> Result<Option<HistoryPage>, StoreError> {
         let cutoff = retention.cutoff(now);
         let Some(head) = self.find()? else { return Ok(None) };
-        let exists = retention.max_messages > 0
-            && self
-                .statement(sql::MESSAGES_EXIST)?
-                .query_row(params![Col(self.tenant), Col(self.session), Col(cutoff)], |row| row.get(0))?;
-        if !exists {
+        if !self.is_kept(retention, cutoff)? {
             return Ok(None);
         }
         // More than that are kept only where the limit was lowered after the session's last turn.
@@ -219,6 +228,7 @@ impl SessionRows<'_> {
         let older = (newest.len() > limit as usize).then(|| newest.pop()).flatten();
         newest.reverse();
         Ok(Some(HistoryPage {
+            user: Some(head.user),
             messages: newest.into_iter().map(|(_, message)| message).collect(),
             next_before: older.map(|(seq, _)| seq + 1),
         }))

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use enigma_core::ports::SessionStore;
-use enigma_core::session::{HistoryPage, Retention, SessionSummary, StoredMessage, Turn};
+use enigma_core::session::{HistoryPage, RecentMessages, Retention, SessionSummary, Turn};
 use enigma_core::{PortError, SessionId, TenantId, Timestamp};
 
 use crate::database::Database;
@@ -107,7 +107,7 @@ impl SessionStore for SqliteSessionStore {
         limit: u32,
         retention: &Retention,
         now: Timestamp,
-    ) -> Result<Vec<StoredMessage>, PortError> {
+    ) -> Result<RecentMessages, PortError> {
         let (tenant, session, retention) = (tenant.clone(), *session, *retention);
         self.database
             .read(move |rows| {

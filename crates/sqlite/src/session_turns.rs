@@ -42,15 +42,15 @@ impl SessionTurns for SqliteSessionTurns {
     ) -> Result<OpenTurn, PortError> {
         let permit = self.queue.enter(tenant, session, request).await?;
         let histories = self.database.histories();
-        let history = if let Some(history) = histories.recent(tenant, session, limit, *retention, now) {
-            history
+        let recent = if let Some(recent) = histories.recent(tenant, session, limit, *retention, now) {
+            recent
         } else {
-            let history = self.store.recent(tenant, session, limit, retention, now).await?;
-            histories.read(tenant, session, &history, limit.min(retention.max_messages));
-            history
+            let recent = self.store.recent(tenant, session, limit, retention, now).await?;
+            histories.read(tenant, session, &recent, limit.min(retention.max_messages));
+            recent
         };
         let held = Held { permit, database: self.database.clone(), tenant: tenant.clone(), session: *session };
-        Ok(OpenTurn { history, held: Box::new(held) })
+        Ok(OpenTurn { user: recent.user, history: recent.messages, held: Box::new(held) })
     }
 }
 
@@ -71,11 +71,13 @@ impl HeldTurn for Held {
                 let rows = SessionRows { connection: work.connection, tenant: &of, session: &session };
                 let summary = rows.append(&turn, retention, now)?;
                 session_index::put(&mut work.connection.prepare_cached(sql::INDEX_PUT)?, &of, &summary)?;
-                Ok(turn.messages)
+                Ok((summary.user, turn.messages))
             })
             .await;
         match &appended {
-            Ok(messages) => database.histories().append(&tenant, &session, messages, retention, now),
+            Ok((user, messages)) => {
+                database.histories().append(&tenant, &session, user.clone(), messages, retention, now);
+            }
             Err(_) => database.histories().forget(&tenant, &session),
         }
         // Only now: whoever comes next sees the turn.

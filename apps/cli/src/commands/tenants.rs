@@ -4,14 +4,14 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use enigma_core::tenant::AuthMode;
-use enigma_operator::tenants::{self, Rules};
+use enigma_operator::tenants::{self, Rules, TokenSupport};
 
 use super::CommandError;
 
 /// `enigma tenants check`
 pub(crate) fn check(directory: &Path, environment: &str, out: &mut dyn Write) -> Result<(), CommandError> {
     let production = tenants::is_production(environment);
-    let loaded = tenants::load(directory, Rules { production, serves: None })?;
+    let loaded = tenants::load(directory, Rules { production, serves: None, tokens: TokenSupport::UrlsAndFiles })?;
     for warning in &loaded.warnings {
         // Where nobody reads that, the list is still right.
         drop(writeln!(io::stderr(), "warning: {warning}"));

@@ -17,7 +17,7 @@ use worker::{DurableObject, Env, Request, Response, State, durable_object};
 use super::rows::{Rows, RowsError};
 use super::session_rows::{self, SessionRows};
 use super::{ObjectError, answer, belongs};
-use crate::message::{Message, SessionAsk, SessionVerb};
+use crate::message::{Begun, Message, SessionAsk, SessionVerb};
 use crate::runtime::WorkerClock;
 use crate::session_index::D1SessionIndex;
 
@@ -102,13 +102,14 @@ impl ChatSession {
         let rows = SessionRows { rows: &self.rows, session };
         match verb {
             SessionVerb::Enter { request, lease } => json(&self.enter(request, lease).await?),
-            SessionVerb::Begin { request, lease, limit, retention, now } => {
+            SessionVerb::Begin { request, lease, limit, retention, now, with_user } => {
                 self.enter(request, lease).await?;
-                let history = rows.recent(limit, retention, now);
-                if history.is_err() {
+                let recent = rows.recent(limit, retention, now);
+                if recent.is_err() {
                     self.leave(&request)?;
                 }
-                json(&history?)
+                let recent = recent?;
+                json(&if with_user { Begun::WithUser(recent) } else { Begun::Bare(recent.messages) })
             }
             SessionVerb::Leave { request } => {
                 self.leave(&request)?;

@@ -1,7 +1,7 @@
 //! A session as rows: one a message. It says in SQL what [`enigma_core::session::prune`] says in Rust.
 
 use enigma_core::model::Role;
-use enigma_core::session::{HistoryPage, Retention, SessionSummary, StoredMessage, Turn};
+use enigma_core::session::{HistoryPage, RecentMessages, Retention, SessionSummary, StoredMessage, Turn};
 use enigma_core::{MessageId, SessionId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use worker::SqlStorageValue;
@@ -207,17 +207,21 @@ impl SessionRows<'_> {
         Ok(())
     }
 
-    /// The newest messages, at most `limit`, oldest first.
-    pub(super) fn recent(
-        &self,
-        limit: u32,
-        retention: Retention,
-        now: Timestamp,
-    ) -> Result<Vec<StoredMessage>, RowsError> {
+    /// The newest messages, at most `limit`, oldest first, and who began the session.
+    pub(super) fn recent(&self, limit: u32, retention: Retention, now: Timestamp) -> Result<RecentMessages, RowsError> {
         let cutoff = retention.cutoff(now);
+        let Some(head) = self.find()? else { return Ok(RecentMessages::default()) };
+        if !self.is_kept(retention, cutoff)? {
+            return Ok(RecentMessages::default());
+        }
         let mut newest = self.newest(0, None, cutoff, limit.min(retention.max_messages).into())?;
         newest.reverse();
-        Ok(newest.into_iter().map(StoredMessage::from).collect())
+        Ok(RecentMessages { user: Some(head.user), messages: newest.into_iter().map(StoredMessage::from).collect() })
+    }
+
+    /// Whether retention leaves anything.
+    fn is_kept(&self, retention: Retention, cutoff: Timestamp) -> Result<bool, RowsError> {
+        Ok(retention.max_messages > 0 && !self.newest(0, None, cutoff, 1)?.is_empty())
     }
 
     /// The newest messages before `before`, at most `limit`, oldest first.
@@ -230,7 +234,7 @@ impl SessionRows<'_> {
     ) -> Result<Option<HistoryPage>, RowsError> {
         let cutoff = retention.cutoff(now);
         let Some(head) = self.find()? else { return Ok(None) };
-        if retention.max_messages == 0 || self.newest(0, None, cutoff, 1)?.is_empty() {
+        if !self.is_kept(retention, cutoff)? {
             return Ok(None);
         }
         // More than that are kept only where the limit was lowered after the session's last turn.
@@ -239,6 +243,7 @@ impl SessionRows<'_> {
         let older = if newest.len() > limit as usize { newest.pop() } else { None };
         newest.reverse();
         Ok(Some(HistoryPage {
+            user: Some(head.user),
             messages: newest.into_iter().map(StoredMessage::from).collect(),
             next_before: older.map(|row| row.seq + 1),
         }))

@@ -101,7 +101,7 @@ pub async fn keeps_what_prune_keeps(store: &dyn SessionStore) {
                 let expected = prune(model.messages.clone(), &retention, now);
                 let recent = store.recent(&tenant, &session(*number), page_size, &retention, now).await;
                 let tail = expected.len().saturating_sub(page_size as usize);
-                assert_eq!(recent.expect("the store answers"), expected[tail..]);
+                assert_eq!(recent.expect("the store answers").messages, expected[tail..]);
                 let all = history(store, &tenant, &session(*number), page_size, &retention, now).await;
                 assert_eq!(all, (!expected.is_empty()).then_some(expected));
             }

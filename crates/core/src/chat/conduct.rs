@@ -12,6 +12,7 @@ use super::client::Client;
 use super::command::{ChatCommand, ChatDone, ChatEvent, StreamFailure};
 use super::error::{ChatError, ChatRejected};
 use super::service::Shared;
+use super::sessions::is_open_to;
 use super::transcript::KeptReply;
 use crate::admission::{AdmissionError, Entry, Permit, Spent};
 use crate::id::{MessageId, ModelId, RequestId};
@@ -145,7 +146,7 @@ impl Conduct {
         };
         let Prepared { turn, history, mut call } = match client.race(self.prepare(plan)).await {
             Ok(Ok(prepared)) => prepared,
-            Ok(Err(error)) => return refused(opening, error.into(), Spent::Nothing, None),
+            Ok(Err(error)) => return refused(opening, error, Spent::Nothing, None),
             Err(ending) => return refused(opening, early(ending), Spent::Nothing, None),
         };
         let ports = &self.shared.ports;
@@ -214,14 +215,20 @@ impl Conduct {
     }
 
     /// The session's turn, and the call that its history makes.
-    async fn prepare(&self, plan: &ModelPlan) -> Result<Prepared, PortError> {
+    async fn prepare(&self, plan: &ModelPlan) -> Result<Prepared, ChatError> {
         let Shared { ports, settings } = &*self.shared;
         let (tenant, command) = (self.context.tenant(), &self.command);
         let (mut turn, mut history) = (None, Vec::new());
         if let Some(session) = &command.session {
             let limit = u32::try_from(settings.prompt.max_messages).unwrap_or(u32::MAX);
             let (request, retention, now) = (command.request, tenant.retention(), ports.clock.now());
-            let begun = ports.turns.begin(tenant.id(), session, request, limit, retention, now).await?;
+            // At least one, so that a session without a known user is told from a new one.
+            let begun = ports.turns.begin(tenant.id(), session, request, limit.max(1), retention, now).await?;
+            let is_new = begun.user.is_none() && begun.history.is_empty();
+            if !is_new && !is_open_to(self.context.confined_to().as_ref(), begun.user.as_ref()) {
+                begun.held.end().await;
+                return Err(ChatError::SessionOfAnother);
+            }
             (turn, history) = (Some(begun.held), begun.history);
         }
         let call = ModelCall {

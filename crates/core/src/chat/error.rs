@@ -28,6 +28,9 @@ pub enum ChatError {
     /// The idempotency key was used for something else.
     #[error("the idempotency key was used for another request")]
     IdempotencyMismatch,
+    /// The session was begun by another user, for whom the caller does not speak.
+    #[error("the session is another user's")]
+    SessionOfAnother,
     /// A session keeps plain text, not tool calls.
     #[error("a session cannot be combined with tools")]
     SessionWithTools,

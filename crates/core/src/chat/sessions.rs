@@ -7,11 +7,11 @@ use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use thiserror::Error;
 
-use crate::id::{RequestId, SessionId, TenantId, UserId};
+use crate::id::{RequestId, SessionId, UserId};
 use crate::port_error::PortError;
 use crate::ports::{Background, Clock, SessionIndex, SessionStore, TurnQueue};
 use crate::session::{HistoryPage, SessionPage};
-use crate::tenant::{Principal, TenantContext, UserHints};
+use crate::tenant::TenantContext;
 use crate::time::Timestamp;
 
 /// Why a session cannot be shown or deleted.
@@ -50,7 +50,8 @@ impl SessionService {
         Self { store, index, turns, clock, patience }
     }
 
-    /// The newest `limit` messages before `before`, oldest first.
+    /// The newest `limit` messages before `before`, oldest first. The holder of a key may read every session of the tenant;
+    /// everybody else their own.
     ///
     /// # Errors
     /// [`SessionError::NotFound`], or a backend's failure.
@@ -63,7 +64,8 @@ impl SessionService {
     ) -> Result<HistoryPage, SessionError> {
         let retention = context.tenant().retention();
         let page = self.store.page(context.id(), session, before, limit, retention, self.clock.now()).await?;
-        page.ok_or(SessionError::NotFound)
+        // Of what is another user's, no more is said than of what does not exist.
+        page.filter(|page| is_open_to(context.confined_to().as_ref(), page.user.as_ref())).ok_or(SessionError::NotFound)
     }
 
     /// The sessions that `user` began, or everybody's, the latest changed first. The holder of a key speaks for all users of
@@ -78,16 +80,13 @@ impl SessionService {
         after: Option<(Timestamp, SessionId)>,
         limit: u32,
     ) -> Result<SessionPage, SessionError> {
-        let own = match context.principal() {
-            Principal::Key { .. } => None,
-            Principal::Token { .. } | Principal::Anonymous { .. } => Some(context.caller(UserHints::default()).user),
-        };
+        let own = context.confined_to();
         // What was last changed before the retention has no messages left.
         let since = context.tenant().retention().cutoff(self.clock.now());
         Ok(self.index.list(context.id(), own.as_ref().or(user), since, after, limit).await?)
     }
 
-    /// Deletes a session, after the turn that may be under way: else that turn would bring it back. It runs to its end in
+    /// Deletes a session that the caller may read, after the turn that may be under way: else that turn would bring it back. It runs to its end in
     /// `background`, whether or not somebody waits for it.
     ///
     /// # Errors
@@ -99,28 +98,38 @@ impl SessionService {
         request: RequestId,
         background: &dyn Background,
     ) -> Result<(), SessionError> {
-        let (service, tenant, session) = (self.clone(), context.id().clone(), *session);
+        let (service, context, session) = (self.clone(), context.clone(), *session);
         let (done, deleted) = oneshot::channel();
         background.spawn(Box::pin(async move {
             // Who asked may have gone.
-            let _ = done.send(service.delete_in_turn(&tenant, &session, request).await);
+            let _ = done.send(service.delete_in_turn(&context, &session, request).await);
         }));
         deleted.await.unwrap_or_else(|gone| Err(PortError::unavailable("session store", gone).into()))
     }
 
     async fn delete_in_turn(
         &self,
-        tenant: &TenantId,
+        context: &TenantContext,
         session: &SessionId,
         request: RequestId,
     ) -> Result<(), SessionError> {
+        let tenant = context.id();
         let turn = self.turns.enter(tenant, session, request);
         let _turn = match select(turn, self.clock.sleep(self.patience)).await {
             Either::Left((turn, _)) => turn?,
             Either::Right(((), _)) => return Err(SessionError::Busy),
         };
+        if context.confined_to().is_some() {
+            // In the turn, so that the session cannot become another user's before it is deleted.
+            self.history(context, session, None, 1).await?;
+        }
         let existed = self.store.delete(tenant, session).await?;
         self.index.remove(tenant, session).await?;
         if existed { Ok(()) } else { Err(SessionError::NotFound) }
     }
+}
+
+/// Whether who speaks for `own` only, or for everybody, may touch a session that `user` began.
+pub(super) fn is_open_to(own: Option<&UserId>, user: Option<&UserId>) -> bool {
+    own.is_none_or(|own| user == Some(own))
 }

@@ -2,13 +2,15 @@
 
 use async_trait::async_trait;
 
-use crate::id::{RequestId, SessionId, TenantId};
+use crate::id::{RequestId, SessionId, TenantId, UserId};
 use crate::port_error::PortError;
 use crate::session::{Retention, StoredMessage, Turn};
 use crate::time::Timestamp;
 
 /// A turn that has begun.
 pub struct OpenTurn {
+    /// Who began the session; `None` where this turn begins it.
+    pub user: Option<UserId>,
     /// The newest messages before it, oldest first.
     pub history: Vec<StoredMessage>,
     /// The session, which nobody else changes meanwhile.

@@ -49,9 +49,21 @@ pub struct SessionSummary {
     pub token_count: u64,
 }
 
+/// The newest messages of a session, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RecentMessages {
+    /// Who began it; `None` where nothing of it is left, so that the next turn begins it anew.
+    pub user: Option<UserId>,
+    /// The messages, oldest first.
+    pub messages: Vec<StoredMessage>,
+}
+
 /// A stretch of a session's history.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct HistoryPage {
+    /// Who began the session; `None` where that was not told, and then nobody but the holder of a key is shown the page.
+    #[serde(default)]
+    pub user: Option<UserId>,
     /// Its messages, oldest first.
     pub messages: Vec<StoredMessage>,
     /// Where the page before this one ends; `None` when there is none. A number that grows along the session, for use with

@@ -72,6 +72,15 @@ impl TenantContext {
         if scopes.contains(scope) { Ok(()) } else { Err(ScopeRequired(scope)) }
     }
 
+    /// The only user whose sessions the request may touch. `None` is every user of the tenant: the holder of a key speaks for
+    /// all of them.
+    pub fn confined_to(&self) -> Option<UserId> {
+        match &self.principal {
+            Principal::Key { .. } => None,
+            Principal::Token { .. } | Principal::Anonymous { .. } => Some(self.caller(UserHints::default()).user),
+        }
+    }
+
     /// The user of the request, and the subject of its limits.
     pub fn caller(&self, hints: UserHints) -> Caller {
         caller(&self.principal, hints)

@@ -1,17 +1,21 @@
 //! A tenant's configuration: the file's shape, and what it becomes when it has been checked.
 
+mod auth;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use self::auth::{Auth, RawAuth};
 use super::directory::normalise_host;
 use super::key::{ApiKey, KeyHash, Scope, ScopeSet};
 use crate::id::{KeyId, ModelId, TenantId};
 use crate::limit::{Window, WindowPolicy};
 use crate::session::Retention;
 use crate::time::Timestamp;
+use crate::token::TokenPolicy;
 
 /// A field of a tenant's file that cannot be accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -92,8 +96,7 @@ pub struct Tenant {
     allowed_models: Option<BTreeSet<ModelId>>,
     hosts: BTreeSet<String>,
     keys: Vec<ApiKey>,
-    auth_mode: AuthMode,
-    allow_open_in_production: bool,
+    auth: Auth,
     cors: Cors,
     concurrency: Concurrency,
 }
@@ -191,12 +194,17 @@ impl Tenant {
 
     /// What it demands of those who ask.
     pub fn auth_mode(&self) -> AuthMode {
-        self.auth_mode
+        self.auth.mode
+    }
+
+    /// What it demands of a token: in mode `jwt`, and in no other.
+    pub fn token_policy(&self) -> Option<&TokenPolicy> {
+        self.auth.tokens.as_ref()
     }
 
     /// Whether mode `open` is meant even in production.
     pub fn allows_open_in_production(&self) -> bool {
-        self.allow_open_in_production
+        self.auth.allow_open_in_production
     }
 
     /// Its CORS policy.
@@ -310,14 +318,6 @@ struct RawFullKey {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct RawAuth {
-    mode: Option<AuthMode>,
-    #[serde(default)]
-    allow_open_in_production: bool,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RawCors {
     #[serde(default)]
     allowed_origins: Vec<String>,
@@ -373,8 +373,7 @@ impl TryFrom<RawTenant> for Tenant {
             allowed_models: allow_list.then_some(allowed_models),
             hosts: hosts(&raw.allowed_hosts)?,
             keys: keys(&raw.api_keys)?,
-            auth_mode: raw.auth.mode.unwrap_or(AuthMode::ApiKey),
-            allow_open_in_production: raw.auth.allow_open_in_production,
+            auth: Auth::try_from(raw.auth)?,
             cors: cors(raw.cors)?,
             concurrency: Concurrency {
                 max_streams: within("concurrency.maxStreams", raw.concurrency.max_streams.unwrap_or(64), 1, 100_000)?,

@@ -17,6 +17,18 @@ pub struct DeploymentRules<'a> {
     pub production: bool,
     /// Which models are served; `None` where that is not known, and not asked.
     pub serves: Option<Serves<'a>>,
+    /// Whose tokens can be checked.
+    pub tokens: TokenSupport,
+}
+
+/// Whose tokens a deployment can check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TokenSupport {
+    /// Nobody's: it has no verifier.
+    #[default]
+    None,
+    /// Those of tenants whose keys are at a URL or in a file.
+    UrlsAndFiles,
 }
 
 /// Something about a tenant that a deployment cannot accept, or that is odd.
@@ -50,8 +62,13 @@ pub fn judge(tenant: &Tenant, rules: DeploymentRules<'_>) -> Vec<TenantProblem> 
         AuthMode::Open if rules.production && !tenant.allows_open_in_production() => {
             refuse("auth.mode", "open is refused in production unless auth.allowOpenInProduction is true".to_owned());
         }
-        AuthMode::Jwt => refuse("auth.mode", "jwt is not available yet".to_owned()),
-        AuthMode::Open | AuthMode::ApiKey => {}
+        AuthMode::Jwt if rules.tokens == TokenSupport::None => {
+            refuse("auth.mode", "jwt is not available on this host".to_owned());
+        }
+        AuthMode::Jwt if rules.production && tenant.token_policy().is_some_and(|it| it.keys.is_unprotected()) => {
+            refuse("auth.jwks.url", "must be https in production".to_owned());
+        }
+        AuthMode::Open | AuthMode::ApiKey | AuthMode::Jwt => {}
     }
     if let Some(serves) = rules.serves {
         if !serves(tenant, tenant.chat_model()) {
@@ -74,6 +91,13 @@ pub fn oddities(tenant: &Tenant) -> Vec<TenantProblem> {
     }
     if tenant.auth_mode() == AuthMode::ApiKey && tenant.keys().is_empty() {
         oddities.push(problem(tenant, "apiKeys", "there is no key, so nobody gets in".to_owned()));
+    }
+    if tenant.auth_mode() == AuthMode::Jwt && !tenant.keys().is_empty() {
+        oddities.push(problem(tenant, "apiKeys", "mode jwt lets nobody in by a key".to_owned()));
+    }
+    if tenant.token_policy().is_some_and(|policy| policy.keys.is_unprotected()) {
+        let reason = "keys that come over http can be replaced on their way; production refuses it".to_owned();
+        oddities.push(problem(tenant, "auth.jwks.url", reason));
     }
     oddities
 }
@@ -113,6 +137,10 @@ mod tests {
         Tenant::from_json(&json.to_string()).unwrap()
     }
 
+    fn rules(production: bool) -> DeploymentRules<'static> {
+        DeploymentRules { production, serves: None, tokens: TokenSupport::UrlsAndFiles }
+    }
+
     #[test]
     fn production_has_three_names() {
         for name in ["production", "prod", "prd", "PRD"] {
@@ -127,16 +155,45 @@ mod tests {
     fn an_open_tenant_is_refused_in_production_unless_it_says_so_twice() {
         let open = tenant("a", "auth", json!({ "mode": "open" }));
         let meant = tenant("a", "auth", json!({ "mode": "open", "allowOpenInProduction": true }));
-        let told = |tenant: &Tenant, production| judge(tenant, DeploymentRules { production, serves: None }).len();
+        let told = |tenant: &Tenant, production| judge(tenant, rules(production)).len();
         assert_eq!((told(&open, true), told(&open, false), told(&meant, true)), (1, 0, 0));
+    }
+
+    fn jwt(url: &str) -> Tenant {
+        let auth = json!({ "mode": "jwt", "issuer": "i", "audience": "a", "jwks": { "url": url } });
+        tenant("a", "auth", auth)
+    }
+
+    fn told(tenant: &Tenant, rules: DeploymentRules<'_>) -> Vec<String> {
+        judge(tenant, rules).iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn what_nobody_can_do_is_refused() {
-        let nobody = DeploymentRules { production: false, serves: Some(&|_, _| false) };
-        let jwt = tenant("a", "auth", json!({ "mode": "jwt" }));
-        let told: Vec<_> = judge(&jwt, nobody).iter().map(ToString::to_string).collect();
-        assert_eq!(told, ["a: auth.mode: jwt is not available yet", "a: aiModels.chat: nobody serves model m"]);
+        let nobody = DeploymentRules { serves: Some(&|_, _| false), tokens: TokenSupport::None, ..rules(false) };
+        let told = told(&jwt("https://keys.example/"), nobody);
+        assert_eq!(
+            told,
+            ["a: auth.mode: jwt is not available on this host", "a: aiModels.chat: nobody serves model m"]
+        );
+    }
+
+    #[test]
+    fn keys_that_anybody_could_replace_on_their_way_are_refused_in_production() {
+        let (plain, protected) = (jwt("http://keys.example/"), jwt("https://keys.example/"));
+        assert_eq!(told(&plain, rules(true)), ["a: auth.jwks.url: must be https in production"]);
+        assert_eq!(told(&plain, rules(false)), [""; 0]);
+        assert_eq!(told(&protected, rules(true)), [""; 0]);
+        assert_eq!((oddities(&plain).len(), oddities(&protected).len()), (1, 0));
+    }
+
+    #[test]
+    fn a_key_that_opens_nothing_is_odd() {
+        let mut json = json!({ "tenantId": "a", "aiModels": { "chat": "m" } });
+        json["auth"] = json!({ "mode": "jwt", "issuer": "i", "audience": "a", "jwks": { "file": "f" } });
+        json["apiKeys"] = json!([crate::tenant::KeyHash::of("k").to_string()]);
+        let told = oddities(&Tenant::from_json(&json.to_string()).unwrap());
+        assert_eq!(told[0].to_string(), "a: apiKeys: mode jwt lets nobody in by a key");
     }
 
     #[test]

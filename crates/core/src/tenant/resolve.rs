@@ -61,9 +61,12 @@ pub enum AccessError {
     /// The header names a tenant that does not exist.
     #[error("no such tenant")]
     TenantUnknown,
-    /// Credentials are missing, wrong or expired.
-    #[error("credentials are missing or wrong")]
+    /// Credentials are missing.
+    #[error("credentials are missing")]
     Unauthorized,
+    /// Credentials were shown, and are wrong or expired.
+    #[error("credentials are wrong")]
+    BadCredentials,
     /// The credentials are another tenant's.
     #[error("the credentials belong to another tenant")]
     TenantMismatch,
@@ -98,7 +101,7 @@ fn judge(claim: &TenantClaim<'_>, found: Option<Arc<Tenant>>) -> Option<Result<A
         (TenantClaim::Id(_), None) => Some(Err(AccessError::TenantUnknown)),
         // A host may be shared by tenants that are told apart by their keys.
         (TenantClaim::Host(_), None) => None,
-        (TenantClaim::Key(_), None) => Some(Err(AccessError::Unauthorized)),
+        (TenantClaim::Key(_), None) => Some(Err(AccessError::BadCredentials)),
     }
 }
 
@@ -149,7 +152,8 @@ impl Resolver {
     /// Checks a request's credentials for `tenant`.
     ///
     /// # Errors
-    /// [`AccessError::Unauthorized`], or [`AccessError::TenantMismatch`] when the credentials are good, but elsewhere.
+    /// [`AccessError::Unauthorized`] or [`AccessError::BadCredentials`], or [`AccessError::TenantMismatch`] when a key is good,
+    /// but elsewhere. Whether a token would be good elsewhere is not asked: other tenants' issuers are no affair of this one's.
     pub async fn authenticate(
         &self,
         tenant: Arc<Tenant>,
@@ -175,7 +179,7 @@ impl Resolver {
             None if tenant.auth_mode() == AuthMode::Open => {
                 Ok(TenantContext::new(tenant, Principal::Anonymous { address: address.clone() }))
             }
-            _ => Err(AccessError::Unauthorized),
+            _ => Err(AccessError::BadCredentials),
         }
     }
 }

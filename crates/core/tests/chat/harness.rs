@@ -15,7 +15,7 @@ use enigma_core::model::{
     Role, StaticCatalog, Usage,
 };
 use enigma_core::ports::{Clock, IdSource, IdempotencyStore, SessionStore, StreamSlots, TenantDirectory, TokenLedger};
-use enigma_core::session::{HistoryPage, Retention, SessionSummary, StoredMessage, Turn};
+use enigma_core::session::{HistoryPage, RecentMessages, Retention, SessionSummary, StoredMessage, Turn};
 use enigma_core::tenant::{
     ClientAddress, Presented, RequestIdentity, Resolver, Tenant, TenantContext, TenantIndex, UserHints,
 };
@@ -242,7 +242,7 @@ impl SessionStore for FailingStore {
         limit: u32,
         retention: &Retention,
         now: Timestamp,
-    ) -> Result<Vec<StoredMessage>, PortError> {
+    ) -> Result<RecentMessages, PortError> {
         self.inner.recent(tenant, session, limit, retention, now).await
     }
 

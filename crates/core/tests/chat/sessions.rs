@@ -1,13 +1,15 @@
 use std::time::Duration;
 
-use enigma_core::RequestId;
 use enigma_core::chat::{ChatError, ChatEvent, SessionError};
 use enigma_core::model::{ChatMessage, ModelError, Role};
+use enigma_core::ports::{Clock, SessionStore};
+use enigma_core::session::{StoredMessage, Turn};
+use enigma_core::{MessageId, RequestId, Timestamp, UserId};
 use enigma_memory::testing::{Script, Step};
 use futures_util::StreamExt;
 use uuid::Uuid;
 
-use crate::harness::{World, finish, hello, passing, read, say, session_id};
+use crate::harness::{World, acme, finish, hello, passing, read, say, session_id};
 
 #[tokio::test]
 async fn turns_of_one_session_wait_for_each_other_and_see_each_other() {
@@ -118,6 +120,48 @@ async fn who_shows_no_credentials_sees_only_their_own_sessions() {
         let page = world.sessions.list(&context, asked, None, 10).await.unwrap();
         assert_eq!(page.sessions.iter().map(|s| s.id).collect::<Vec<_>>(), [session_id(2)]);
     }
+}
+
+#[tokio::test]
+async fn another_users_session_is_as_good_as_none() {
+    let world = World::new();
+    let theirs: UserId = "192.0.2.99".parse().unwrap();
+    let mut of_another = world.question(Some(1)).await;
+    of_another.caller.user = theirs.clone();
+    let context = world.context().await;
+    // As another request would leave it, whose caller is not this one.
+    let (turn, retention) = (turn_of(&theirs, world.clock.now()), *context.tenant().retention());
+    world.store.inner.append_turn(&acme(), &session_id(1), &turn, &retention, world.clock.now()).await.unwrap();
+
+    let read_it = world.sessions.history(&context, &session_id(1), None, 10).await;
+    assert!(matches!(read_it, Err(SessionError::NotFound)));
+    let request = RequestId::new(Uuid::from_u128(5));
+    let deleted = world.sessions.delete(&context, &session_id(1), request, &world.background).await;
+    assert!(matches!(deleted, Err(SessionError::NotFound)));
+    let rejected = world.ask(world.question(Some(1)).await).await.unwrap_err();
+    assert!(matches!(rejected.error, ChatError::SessionOfAnother));
+    // Whatever name the request carries, it is the credentials that count.
+    let rejected = world.ask(of_another).await.unwrap_err();
+    assert!(matches!(rejected.error, ChatError::SessionOfAnother));
+    assert!(world.main.calls().is_empty() && world.spare.calls().is_empty(), "no model hears of it");
+    world.settle_down().await;
+    world.assert_nothing_is_held().await;
+    assert_eq!(world.books().await.0, 0, "and nothing is spent");
+
+    let kept = world.store.inner.recent(&acme(), &session_id(1), 10, &retention, world.clock.now()).await.unwrap();
+    assert_eq!(kept.messages, turn.messages, "it is as it was");
+}
+
+fn turn_of(user: &UserId, at: Timestamp) -> Turn {
+    let message = StoredMessage {
+        id: MessageId::new(Uuid::from_u128(1)),
+        role: Role::User,
+        content: "mine".to_owned(),
+        at,
+        tokens: None,
+        truncated: false,
+    };
+    Turn { user: user.clone(), messages: vec![message] }
 }
 
 #[tokio::test]

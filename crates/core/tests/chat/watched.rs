@@ -111,8 +111,9 @@ impl SessionTurns for WatchedTurns {
         now: Timestamp,
     ) -> Result<OpenTurn, PortError> {
         self.calls.note("begin")?;
-        let OpenTurn { history, held } = self.inner.begin(tenant, session, request, limit, retention, now).await?;
-        Ok(OpenTurn { history, held: Box::new(WatchedTurn { held, calls: self.calls.clone() }) })
+        let OpenTurn { user, history, held } =
+            self.inner.begin(tenant, session, request, limit, retention, now).await?;
+        Ok(OpenTurn { user, history, held: Box::new(WatchedTurn { held, calls: self.calls.clone() }) })
     }
 }
 

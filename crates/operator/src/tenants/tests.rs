@@ -4,7 +4,7 @@ use enigma_core::tenant::{KeyHash, TenantClaim};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const LENIENT: Rules<'static> = Rules { production: false, serves: None };
+const LENIENT: Rules<'static> = Rules { production: false, serves: None, tokens: TokenSupport::UrlsAndFiles };
 
 fn minimal(id: &str) -> Value {
     json!({ "tenantId": id, "aiModels": { "chat": "m" } })
@@ -138,7 +138,7 @@ fn one_id_host_or_key_belongs_to_one_tenant_and_every_clash_is_told() {
 
 #[test]
 fn an_open_tenant_is_refused_in_production_unless_it_says_so_twice() {
-    let production = Rules { production: true, serves: None };
+    let production = Rules { production: true, ..LENIENT };
     let open = with("a", "auth", json!({ "mode": "open" }));
     assert_refused(&[("a", open.clone())], production, &[("a: auth.mode: ", "open is refused in production")]);
     assert_refused(&[("a", open)], LENIENT, &[]);
@@ -147,15 +147,26 @@ fn an_open_tenant_is_refused_in_production_unless_it_says_so_twice() {
 }
 
 #[test]
-fn tokens_cannot_be_checked_yet() {
-    let jwt = with("a", "auth", json!({ "mode": "jwt" }));
-    assert_refused(&[("a", jwt)], LENIENT, &[("a: auth.mode: ", "jwt is not available")]);
+fn tokens_are_refused_where_nobody_checks_them_and_by_unprotected_keys_in_production() {
+    let jwt = |url: &str| {
+        let auth = json!({ "mode": "jwt", "issuer": "i", "audience": "a", "jwks": { "url": url } });
+        with("a", "auth", auth)
+    };
+    let unable = Rules { tokens: TokenSupport::None, ..LENIENT };
+    let protected = "https://keys.example/";
+    assert_refused(&[("a", jwt(protected))], unable, &[("a: auth.mode: ", "jwt is not available on this host")]);
+    assert_refused(&[("a", jwt(protected))], LENIENT, &[]);
+    let production = Rules { production: true, ..LENIENT };
+    let told = [("a: auth.jwks.url: ", "must be https in production")];
+    assert_refused(&[("a", jwt("http://127.0.0.1/keys"))], production, &told);
+    let incomplete = with("a", "auth", json!({ "mode": "jwt" }));
+    assert_refused(&[("a", incomplete)], LENIENT, &[("a: auth.issuer: ", "must be there in mode jwt")]);
 }
 
 #[test]
 fn a_model_that_nobody_serves_is_refused_where_it_is_named() {
     let serves = |_: &Tenant, model: &ModelId| model.as_str() == "served";
-    let rules = Rules { production: false, serves: Some(&serves) };
+    let rules = Rules { serves: Some(&serves), ..LENIENT };
     assert_refused(&[("a", minimal("a"))], rules, &[("a: aiModels.chat: ", "nobody serves model m")]);
     let list = json!({
         "tenantId": "a", "aiModels": { "chat": "served" },

@@ -48,7 +48,7 @@ async fn fill(database: &Database) {
 
 async fn check(database: &Database) {
     let store = SqliteSessionStore::new(database.clone());
-    let messages = store.recent(&acme(), &session(1), 10, &MUCH, after(10)).await.unwrap();
+    let messages = store.recent(&acme(), &session(1), 10, &MUCH, after(10)).await.unwrap().messages;
     assert_eq!(messages.len(), 6);
     let turn = turn(&user("bob"), [6, 7], after(20));
     let summary = store.append_turn(&acme(), &session(1), &turn, &MUCH, after(20)).await.unwrap();

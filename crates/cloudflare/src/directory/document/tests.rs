@@ -1,10 +1,11 @@
 use super::*;
-use enigma_core::tenant::{KeyHash, TenantClaim};
+use enigma_core::tenant::{KeyHash, TenantClaim, TokenSupport};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-const LENIENT: DeploymentRules<'static> = DeploymentRules { production: false, serves: None };
-const PRODUCTION: DeploymentRules<'static> = DeploymentRules { production: true, serves: None };
+const LENIENT: DeploymentRules<'static> =
+    DeploymentRules { production: false, serves: None, tokens: TokenSupport::None };
+const PRODUCTION: DeploymentRules<'static> = DeploymentRules { production: true, ..LENIENT };
 
 fn tenant(id: &str, model: &str) -> Value {
     json!({ "tenantId": id, "aiModels": { "chat": model } })
@@ -111,7 +112,7 @@ fn a_bundle_that_production_cannot_accept_lets_nobody_in_until_it_is_changed() {
 
 #[test]
 fn models_that_nobody_serves_are_refused() {
-    let rules = DeploymentRules { production: false, serves: Some(&|_, model| model.as_str() == "served") };
+    let rules = DeploymentRules { serves: Some(&|_, model| model.as_str() == "served"), ..LENIENT };
     let bundled = bundled(&json!({ "a": tenant("a", "other") }));
     assert_eq!(told(merge(&bundled, None, rules)), ["a: aiModels.chat: nobody serves model other"]);
 }

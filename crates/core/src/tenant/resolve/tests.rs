@@ -3,6 +3,7 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 
 use super::*;
+use crate::ports::{MockTokenVerifier, VerifiedToken};
 use crate::tenant::TenantIndex;
 
 struct Directory(TenantIndex);
@@ -22,8 +23,12 @@ const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
 fn resolver() -> Resolver {
     let tenant = |id: &str, mode: &str| {
+        let mut auth = serde_json::json!({ "mode": mode });
+        if mode == "jwt" {
+            auth = serde_json::json!({ "mode": mode, "issuer": "i", "audience": "a", "jwks": { "file": "f" } });
+        }
         let json = serde_json::json!({
-            "tenantId": id, "aiModels": { "chat": "m" }, "auth": { "mode": mode },
+            "tenantId": id, "aiModels": { "chat": "m" }, "auth": auth,
             "allowedHosts": [format!("{id}.example")],
             "apiKeys": [
                 KeyHash::of(&format!("{id}-key")).to_string(),
@@ -55,7 +60,7 @@ fn outcome(result: Result<TenantContext, AccessError>) -> String {
         Ok(context) => context.id().to_string(),
         Err(AccessError::TenantRequired) => "required".into(),
         Err(AccessError::TenantUnknown) => "unknown".into(),
-        Err(AccessError::Unauthorized) => "unauthorized".into(),
+        Err(AccessError::Unauthorized | AccessError::BadCredentials) => "unauthorized".into(),
         Err(AccessError::TenantMismatch) => "mismatch".into(),
         Err(AccessError::Port(error)) => panic!("{error}"),
     }
@@ -119,4 +124,57 @@ fn who_shows_no_credentials_cannot_choose_a_name() {
     assert_eq!(key.caller(hints()).user.as_str(), "alice");
     assert_eq!(key.caller(UserHints { body: None, ..hints() }).user.as_str(), "bob");
     assert_eq!(key.caller(UserHints::default()).user.as_str(), KeyHash::of("a-key").default_id().as_str());
+}
+
+/// A verifier that says this of every token.
+fn with_verifier(says: impl Fn() -> Result<Option<VerifiedToken>, PortError> + Send + 'static) -> Resolver {
+    let mut verifier = MockTokenVerifier::new();
+    verifier.expect_verify().times(0..=1).returning(move |_, _, _| says());
+    Resolver { tokens: Some(Arc::new(verifier)), ..resolver() }
+}
+
+fn enter_with_token(resolver: &Resolver, tenant: &str, token: &str) -> Result<TenantContext, AccessError> {
+    let identity = RequestIdentity { tenant: Some(tenant), host: None, presented: Some(Presented::new(token)) };
+    async {
+        let tenant = resolver.resolve(&identity).await?;
+        resolver.authenticate(tenant, identity.presented.as_ref(), &ClientAddress::new("192.0.2.1"), NOW).await
+    }
+    .now_or_never()
+    .unwrap()
+}
+
+#[test]
+fn a_token_names_its_user_and_nothing_that_the_request_says_does() {
+    use crate::tenant::UserHints;
+    let alice = || {
+        let scopes = [Scope::Search].into_iter().collect();
+        Ok(Some(VerifiedToken { user: "alice".parse().unwrap(), scopes }))
+    };
+    let context = enter_with_token(&with_verifier(alice), "jwt", "a.b.c").unwrap();
+    let hints = UserHints { body: Some("bob".parse().unwrap()), header: Some("carol".parse().unwrap()) };
+    assert_eq!(context.caller(hints.clone()), context.caller(UserHints::default()));
+    assert_eq!(context.caller(hints).user.as_str(), "alice");
+    assert_eq!(context.confined_to().unwrap().as_str(), "alice");
+    assert_eq!(context.require(Scope::Search), Ok(()));
+    assert!(context.require(Scope::Chat).is_err());
+}
+
+#[test]
+fn only_a_tenant_of_mode_jwt_takes_tokens_and_only_what_could_be_one_is_verified() {
+    let never = || with_verifier(|| panic!("nobody should ask"));
+    for (tenant, shown) in [("a", "a.b.c"), ("jwt", "no-token"), ("jwt", "jwt-key"), ("jwt", "a.b"), ("jwt", "a.b.c.d")]
+    {
+        let entered = enter_with_token(&never(), tenant, shown);
+        assert!(matches!(entered, Err(AccessError::BadCredentials)), "{tenant} {shown}");
+    }
+    assert!(matches!(enter_with_token(&never(), "jwt", "a-key"), Err(AccessError::TenantMismatch)));
+    assert!(enter_with_token(&never(), "a", "a-key").unwrap().confined_to().is_none(), "a key speaks for everybody");
+}
+
+#[test]
+fn a_token_that_cannot_be_checked_opens_nothing() {
+    let refused = enter_with_token(&with_verifier(|| Ok(None)), "jwt", "a.b.c");
+    assert!(matches!(refused, Err(AccessError::BadCredentials)));
+    let unable = with_verifier(|| Err(PortError::unavailable("token verifier", "no keys")));
+    assert!(matches!(enter_with_token(&unable, "jwt", "a.b.c"), Err(AccessError::Port(_))));
 }
