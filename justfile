@@ -41,6 +41,10 @@ deny:
 bench:
     cargo bench --workspace
 
+# Fuzz every target for two minutes; `just fuzz --seconds 600 tenant_config` is one for ten
+fuzz *OPTIONS:
+    scripts/fuzz.sh {{ OPTIONS }}
+
 # Start the server with a demo tenant
 demo:
     cargo run --release -p enigma-server -- --demo

@@ -20,6 +20,8 @@ mod edge;
 mod envelope;
 mod error;
 mod event_stream;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod openai;
 mod rate_headers;
 mod request_info;
