@@ -9,6 +9,7 @@ pub mod cases;
 pub mod child;
 pub mod client;
 pub mod host;
+pub mod neighbour;
 pub mod python;
 pub mod raw;
 pub mod server;
