@@ -53,6 +53,10 @@ bench-core:
 soak:
     ENIGMA_SOAK_SECONDS=600 cargo test --release -p enigma-conformance --test soak -- --nocapture
 
+# Fuzz every target for two minutes; `just fuzz --seconds 600 tenant_config` is one for ten
+fuzz *OPTIONS:
+    scripts/fuzz.sh {{ OPTIONS }}
+
 # Start the server with a demo tenant
 demo:
     cargo run --release -p enigma-server -- --demo

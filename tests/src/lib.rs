@@ -11,6 +11,7 @@ pub mod child;
 pub mod client;
 pub mod host;
 pub mod issuer;
+pub mod neighbour;
 pub mod python;
 pub mod raw;
 pub mod server;

@@ -38,6 +38,31 @@ pub async fn exchange(base_url: &str, request: &[u8]) -> (u16, String) {
     (status(&text), text)
 }
 
+/// Sends `request` and reads what comes until the host ends the connection, or was silent for `silence`. Returns what was read,
+/// and whether the connection has ended.
+pub async fn converse(base_url: &str, request: &[u8], silence: Duration) -> (String, bool) {
+    let mut stream = connect(base_url).await;
+    // The host may answer and close before it has read everything.
+    let _ = stream.write_all(request).await;
+    let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
+    let ended = loop {
+        match tokio::time::timeout(silence, stream.read(&mut buffer)).await {
+            Ok(Ok(0) | Err(_)) => break true,
+            Err(_) => break false,
+            Ok(Ok(n)) => read.extend_from_slice(&buffer[..n]),
+        }
+    };
+    (String::from_utf8_lossy(&read).into_owned(), ended)
+}
+
+/// The statuses of all answers in what was read of a connection.
+pub fn statuses(read: &str) -> Vec<u16> {
+    read.split("HTTP/1.1 ")
+        .skip(1)
+        .map(|answer| answer.get(..3).and_then(|text| text.parse().ok()).unwrap_or(0))
+        .collect()
+}
+
 /// What is read until an answer is whole, the connection ends, or nothing came for `patience`.
 pub async fn answer(stream: &mut TcpStream, patience: Duration) -> String {
     let (mut read, mut buffer) = (Vec::new(), [0; 4096]);

@@ -20,6 +20,8 @@ mod edge;
 mod envelope;
 mod error;
 mod event_stream;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod openai;
 mod overload;
 mod rate_headers;

@@ -2,4 +2,4 @@
 
 pub(crate) mod completions;
 pub(crate) mod models;
-mod request;
+pub(crate) mod request;

@@ -50,13 +50,19 @@ impl Serialize for Issue {
     }
 }
 
+/// How many issues are told at most. A list of wrong members is short to write, and each issue is long: without a bound a small
+/// body would have a huge answer.
+pub(crate) const MAX_ISSUES: usize = 64;
+
 /// What is wrong so far.
 #[derive(Debug, Default)]
 pub(crate) struct Issues(Vec<Issue>);
 
 impl Issues {
     pub(crate) fn add(&mut self, issue: Issue) {
-        self.0.push(issue);
+        if self.0.len() < MAX_ISSUES {
+            self.0.push(issue);
+        }
     }
 
     /// Ends the reading: an error if anything was wrong.
@@ -224,5 +230,15 @@ mod tests {
             ])
         );
         assert_eq!(issues.0[3].path_text(), "list[0].b");
+    }
+    #[test]
+    fn a_small_body_has_no_huge_list_of_issues() {
+        let body = json!({ "list": vec![0; 10_000] });
+        let mut issues = Issues::default();
+        let fields = Fields::of_body(&body, &mut issues).unwrap();
+        assert!(fields.objects("list", &mut issues).unwrap().is_empty());
+        assert_eq!(issues.0.len(), MAX_ISSUES);
+        assert_eq!(issues.0[MAX_ISSUES - 1].path_text(), "list[63]");
+        assert!(issues.check().is_err());
     }
 }

@@ -146,3 +146,57 @@ fn the_guide_to_tenants_explains_every_field_of_a_key() {
         assert!(Tenant::from_json(&text).is_err(), "{field}");
     }
 }
+
+/// Every Rust source below `directory`, without what is built.
+fn sources(directory: &Path, found: &mut String) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() && !["target", "node_modules", "build"].contains(&name) {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push_str(&fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+/// Whether `name` is a test, or a case that a list of cases runs.
+fn is_test(code: &str, name: &str) -> bool {
+    let definition = format!("fn {name}(");
+    let mut places = code.match_indices(&definition).map(|(at, _)| &code[..at]);
+    let is_run = code.contains(&format!("::{name});")) || code.contains(&format!("$run!({name});"));
+    is_run
+        || places
+            .any(|before| before.lines().rev().take(4).any(|line| line.contains("test]") || line.contains("test(")))
+}
+
+#[test]
+fn the_guide_to_security_names_tests_that_exist() {
+    let page = fs::read_to_string(root().join("docs/guides/security.md")).unwrap();
+    let mut code = String::new();
+    for directory in ["crates", "apps", "tests"] {
+        sources(&root().join(directory), &mut code);
+    }
+    let rows = |heading: &str| {
+        let part = page.split(heading).nth(1).unwrap().split("\n## ").next().unwrap().to_owned();
+        let rows: Vec<Vec<String>> = part
+            .lines()
+            .filter(|line| line.starts_with("| ") && !line.starts_with("| risk") && !line.starts_with("| attack"))
+            .map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect())
+            .collect();
+        rows
+    };
+    let (attacks, risks) = (rows("## Attacks that are tried"), rows("## The OWASP API Security Top 10"));
+    let numbers: Vec<_> = risks.iter().map(|row| row[0].split(':').next().unwrap().to_owned()).collect();
+    let expected: Vec<_> = (1..=10).map(|number| format!("API{number}")).collect();
+    assert_eq!(numbers, expected);
+    assert!(attacks.len() >= 10);
+    for row in attacks.iter().chain(&risks) {
+        let [what, _, tests] = &row[..] else { panic!("a row of {} cells: {row:?}", row.len()) };
+        let tests: Vec<_> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "nothing proves what is said of {what}");
+        for name in tests {
+            assert!(is_test(&code, name), "{what}: there is no test {name}");
+        }
+    }
+}

@@ -203,8 +203,13 @@ impl State {
 /// [`ModelError::Malformed`] when there is no answer in it, and the provider's own error when it is one.
 pub fn parse_whole_answer(body: &[u8]) -> Result<Vec<Delta>, ModelError> {
     let answer: Whole = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
+    let (mut state, mut deltas) = (State::default(), Vec::new());
     let mut payload = match answer {
-        Whole::Text(text) => return Ok(vec![Delta::Content(text), Delta::Finish(FinishReason::Stop)]),
+        Whole::Text(text) => {
+            state.say(Some(Text(text)), &mut deltas);
+            state.finish(FinishReason::Stop, &mut deltas);
+            return Ok(deltas);
+        }
         Whole::Object(payload) => *payload,
     };
     if let Some(result) = payload.result.take() {
@@ -213,7 +218,6 @@ pub fn parse_whole_answer(body: &[u8]) -> Result<Vec<Delta>, ModelError> {
             Whole::Object(inner) => payload = *inner,
         }
     }
-    let (mut state, mut deltas) = (State::default(), Vec::new());
     if let Some(choices) = &mut payload.choices {
         for piece in choices.iter_mut().filter_map(|choice| choice.message.as_mut()) {
             number(piece.tool_calls.as_mut());

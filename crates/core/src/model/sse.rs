@@ -66,6 +66,8 @@ impl SseDecoder {
                 [] => &[],
             };
             if self.line.is_empty() {
+                // However the bytes came: one that is too long is refused in one piece as it is in many.
+                self.check(head.len())?;
                 let line = self.without_mark(head);
                 if line.is_empty() {
                     self.dispatch(&mut whole, &mut on_data);
@@ -209,6 +211,8 @@ mod tests {
         let mut decoder = SseDecoder::new(100);
         let many = b"data: 0123456789\n".repeat(20);
         assert_eq!(decoder.push(&many, |_| {}), Err(EventTooLong { limit: 100 }));
+        let whole = [&b"data: "[..], &[b'x'; 100], b"\n\n"].concat();
+        assert_eq!(SseDecoder::new(100).push(&whole, |_| {}), Err(EventTooLong { limit: 100 }));
     }
 
     fn stream() -> impl Strategy<Value = Vec<u8>> {

@@ -109,9 +109,17 @@ impl Tenant {
     pub fn from_json(text: &str) -> Result<Self, TenantConfigError> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let raw: RawTenant = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-            // A text that is no JSON breaks at no field in particular.
             let path = error.path().to_string();
-            TenantConfigError::new(if path == "?" { "." } else { &path }, error.inner())
+            let field = match &*path {
+                // A text that is no JSON breaks at no field in particular, and one without a name cannot be named.
+                "?" | "" => ".",
+                path => path,
+            };
+            // What stands in place of the list may be a key, and what the parser says would quote it.
+            if field == "apiKeys" && error.inner().is_data() {
+                return TenantConfigError::new(field, "must be a list");
+            }
+            TenantConfigError::new(field, error.inner())
         })?;
         deserializer.end().map_err(|error| TenantConfigError::new(".", error))?;
         Self::try_from(raw)

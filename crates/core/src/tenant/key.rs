@@ -182,6 +182,28 @@ mod tests {
         }
     }
 
+    /// Time must not tell how much of a guess is right. A clock cannot show that on a machine that does other things, so this looks
+    /// at how it is made: what is compared are digests, of one size whatever the key, and `subtle` alone compares them.
+    #[test]
+    fn keys_are_compared_in_constant_time_by_construction() {
+        const CODE: &str = include_str!("key.rs");
+        const RESOLVE: &str = include_str!("resolve.rs");
+        let code = CODE.split("#[cfg(test)]").next().unwrap();
+        assert_eq!(size_of::<KeyHash>(), 32, "a digest, and nothing beside it");
+        assert_eq!(KeyHash::of("").bytes().len(), KeyHash::of(&"x".repeat(10_000)).bytes().len());
+        let comparison = code.split("impl PartialEq for KeyHash").nth(1).and_then(|rest| rest.split("\n}\n").next());
+        assert!(comparison.is_some_and(|body| body.contains("self.0.ct_eq(&other.0).into()")), "{comparison:?}");
+        let derived = code.split("pub struct KeyHash").next().unwrap().rsplit("#[derive").next().unwrap();
+        assert!(!derived.contains("PartialEq") && !derived.contains("Ord"), "{derived}");
+        // What a request shows is hashed where it enters, and is only ever compared as a digest.
+        let resolve = RESOLVE.split("#[cfg(test)]").next().unwrap();
+        assert!(resolve.contains("hash: KeyHash::of(secret)") && resolve.contains("key.hash == shown.hash"));
+        assert!(
+            !code.contains(".bytes() ==") && !resolve.contains(".bytes() =="),
+            "digests are not compared as slices"
+        );
+    }
+
     #[test]
     fn admin_is_only_given_by_name() {
         for scope in Scope::ALL {

@@ -8,7 +8,7 @@ use enigma_core::idempotency::{Fingerprint, IdempotencyKey};
 use enigma_core::limit::Subject;
 use enigma_core::model::{ChatMessage, Role};
 use enigma_core::tenant::{Caller, Scope};
-use enigma_core::{SessionId, TenantId};
+use enigma_core::{ModelId, SessionId, TenantId, UserId};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -51,7 +51,7 @@ async fn answer(
     // Before the body is read, so that a refusal costs nothing.
     let place = access.stream(app)?;
     let (bytes, json) = read_json(headers, body, app.settings().max_body_bytes).await?;
-    let asked = parse(&json, app.settings().max_message_chars, access, headers, &bytes, info)?;
+    let asked = command(&json, app.settings().max_message_chars, access, headers, &bytes, info)?;
     caller.clone_from(&asked.command.caller);
     access.sit(place);
     let reply = app.ports().chat.send(access.context.clone(), asked.command, &*access.background()).await?;
@@ -63,13 +63,38 @@ async fn answer(
     }
 }
 
+/// A body, parsed and validated as far as it goes.
+pub(crate) struct ChatRequest<'a> {
+    pub(crate) session: Option<SessionId>,
+    pub(crate) message: Option<&'a str>,
+    pub(crate) stream: bool,
+    pub(crate) model: Option<ModelId>,
+    pub(crate) user: Option<UserId>,
+    names_a_tool: bool,
+}
+
+/// Reads a body. What is wrong is added to `issues`.
+pub(crate) fn parse<'a>(body: &'a Value, max_message_chars: usize, issues: &mut Issues) -> Option<ChatRequest<'a>> {
+    let fields = Fields::of_body(body, issues)?;
+    let session = fields.parsed("sessionId", issues);
+    let session = fields.required("sessionId", session, issues);
+    let message = fields.text_within("message", 1, max_message_chars, issues);
+    let message = fields.required("message", message, issues);
+    let stream = fields.boolean("stream", issues).unwrap_or(true);
+    let model = fields.parsed("modelId", issues);
+    let user = fields.parsed("userId", issues);
+    let names_a_tool = fields.text("tool_name", issues).is_some();
+    fields.object("tool_params", issues);
+    Some(ChatRequest { session, message, stream, model, user, names_a_tool })
+}
+
 struct Asked {
     command: ChatCommand,
     session: SessionId,
     stream: bool,
 }
 
-fn parse(
+fn command(
     json: &Value,
     max_message_chars: usize,
     access: &Access,
@@ -78,37 +103,30 @@ fn parse(
     info: &RequestInfo,
 ) -> Result<Asked, ApiError> {
     let mut issues = Issues::default();
-    let Some(fields) = Fields::of_body(json, &mut issues) else {
+    let Some(asked) = parse(json, max_message_chars, &mut issues) else {
         issues.check()?;
         return Err(ErrorCode::InvalidRequest.into());
     };
-    let session = fields.parsed("sessionId", &mut issues);
-    let session = fields.required("sessionId", session, &mut issues);
-    let message = fields.text_within("message", 1, max_message_chars, &mut issues);
-    let message = fields.required("message", message, &mut issues);
-    let stream = fields.boolean("stream", &mut issues).unwrap_or(true);
-    let model = fields.parsed("modelId", &mut issues);
-    let user = fields.parsed("userId", &mut issues);
-    let tool = fields.text("tool_name", &mut issues);
-    fields.object("tool_params", &mut issues);
-    let caller = access.caller(user, &mut issues);
+    let caller = access.caller(asked.user, &mut issues);
     let idempotency = idempotency(headers, &caller.subject, ROUTE, &[bytes], &mut issues);
     issues.check()?;
-    if tool.is_some() {
+    if asked.names_a_tool {
         return Err(ErrorCode::FeatureDisabled.into());
     }
-    let (Some(session), Some(message)) = (session, message) else { return Err(ErrorCode::InvalidRequest.into()) };
+    let (Some(session), Some(message)) = (asked.session, asked.message) else {
+        return Err(ErrorCode::InvalidRequest.into());
+    };
     let messages = vec![ChatMessage::text(Role::User, message)];
     let command = ChatCommand {
         traceparent: info.traceparent.clone(),
         route: ROUTE,
         session: Some(session),
-        model,
+        model: asked.model,
         idempotency,
         whole: !stream,
         ..ChatCommand::new(info.request, info.trace.clone(), caller, messages)
     };
-    Ok(Asked { command, session, stream })
+    Ok(Asked { command, session, stream: asked.stream })
 }
 
 /// The idempotency key of a request, and the fingerprint of what it asks.

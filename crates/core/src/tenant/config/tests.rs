@@ -56,7 +56,9 @@ fn defaults_are_the_documented_ones() {
 fn a_bad_field_is_named_with_its_reason() {
     use serde_json::json;
     type Change = fn(&mut serde_json::Value);
-    let cases: [(&str, &str, Change); 16] = [
+    let cases: [(&str, &str, Change); 18] = [
+        ("apiKeys", "must be a list", |t| t["apiKeys"] = json!("a-plain-key")),
+        (".", "unknown field ``", |t| t[""] = json!(7)),
         ("apiKeys[0]", "unknown field `scope`", |t| t["apiKeys"][0] = json!({ "hash": "sha256:00", "scope": [] })),
         ("apiKeys[0]", "invalid type", |t| t["apiKeys"][0] = json!(7)),
         ("tenantId", "1 to 63", |t| t["tenantId"] = json!("Bad Id")),
