@@ -14,6 +14,10 @@ ci:
 test:
     cargo test --workspace --all-features
 
+# Run so many simulated worlds; `ENIGMA_SIM_SEED=1 just simulate` replays one
+simulate RUNS="10000":
+    ENIGMA_SIM_RUNS={{ RUNS }} cargo test -p enigma-simulation --test seeds -- --nocapture
+
 # Format the code
 fmt:
     cargo fmt --all

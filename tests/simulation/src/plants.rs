@@ -208,14 +208,14 @@ impl SessionStore for Planted<dyn SessionStore> {
                 token_count: 0,
             });
         }
-        if self.is(Plant::TornTurn) {
-            for message in &turn.messages[1..] {
-                let first = Turn { user: turn.user.clone(), messages: vec![turn.messages[0].clone()] };
-                self.inner.append_turn(tenant, session, &first, retention, now).await?;
-                Sim::turns(2).await;
-                let rest = Turn { user: turn.user.clone(), messages: vec![message.clone()] };
-                return self.inner.append_turn(tenant, session, &rest, retention, now).await;
-            }
+        if self.is(Plant::TornTurn)
+            && let [first, rest @ ..] = &turn.messages[..]
+        {
+            let first = Turn { user: turn.user.clone(), messages: vec![first.clone()] };
+            self.inner.append_turn(tenant, session, &first, retention, now).await?;
+            Sim::turns(2).await;
+            let rest = Turn { user: turn.user.clone(), messages: rest.to_vec() };
+            return self.inner.append_turn(tenant, session, &rest, retention, now).await;
         }
         self.inner.append_turn(tenant, session, turn, retention, now).await
     }

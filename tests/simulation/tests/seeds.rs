@@ -1,5 +1,5 @@
 //! Random runs, and the one that is asked for.
-#![expect(clippy::panic, clippy::print_stderr, reason = "a failing seed is told, and ends the test")]
+#![expect(clippy::panic, reason = "a failing seed ends the test")]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};

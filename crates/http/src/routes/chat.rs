@@ -123,7 +123,7 @@ fn command(
         session: Some(session),
         model: asked.model,
         idempotency,
-        whole: !stream,
+        whole: !asked.stream,
         ..ChatCommand::new(info.request, info.trace.clone(), caller, messages)
     };
     Ok(Asked { command, session, stream: asked.stream })
