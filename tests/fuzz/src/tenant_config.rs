@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use enigma_core::tenant::{DeploymentRules, Tenant, TenantIndex, judge, normalise_host, oddities};
+use enigma_core::tenant::{DeploymentRules, Tenant, TenantIndex, TokenSupport, judge, normalise_host, oddities};
 
 /// Reads a tenant's file.
 pub fn tenant_config(file: &[u8]) {
@@ -38,7 +38,9 @@ fn check(tenant: &Tenant) {
     for production in [false, true] {
         for serves in [false, true] {
             let serves = |_: &Tenant, _: &_| serves;
-            for problem in judge(tenant, DeploymentRules { production, serves: Some(&serves) }) {
+            for problem in
+                judge(tenant, DeploymentRules { production, serves: Some(&serves), tokens: TokenSupport::UrlsAndFiles })
+            {
                 assert_eq!(problem.tenant, *tenant.id());
             }
         }

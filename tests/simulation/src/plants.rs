@@ -12,7 +12,7 @@ use enigma_core::ports::{
     IdempotencyStore, LedgerBalance, RateLimiter, SessionStore, StreamSlots, Telemetry, TokenLedger, TurnPermit,
     TurnQueue,
 };
-use enigma_core::session::{HistoryPage, Retention, SessionSummary, StoredMessage, Turn};
+use enigma_core::session::{HistoryPage, RecentMessages, Retention, SessionSummary, Turn};
 use enigma_core::tenant::TokenBudget;
 use enigma_core::usage::UsageRecord;
 use enigma_core::{PortError, RequestId, SessionId, TenantId, Timestamp};
@@ -227,7 +227,7 @@ impl SessionStore for Planted<dyn SessionStore> {
         limit: u32,
         retention: &Retention,
         now: Timestamp,
-    ) -> Result<Vec<StoredMessage>, PortError> {
+    ) -> Result<RecentMessages, PortError> {
         self.inner.recent(&self.whose(tenant), session, limit, retention, now).await
     }
 

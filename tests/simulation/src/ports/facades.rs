@@ -71,8 +71,8 @@ impl SessionTurns for FaultyTurns {
         now: Timestamp,
     ) -> Result<OpenTurn, PortError> {
         let begun = self.inner.begin(tenant, session, request, limit, retention, now);
-        let OpenTurn { history, held } = self.chaos.strike(Call::BeginTurn, Some(&request), begun).await?;
-        Ok(OpenTurn { history, held: Box::new(FaultyTurn { held, request, chaos: self.chaos.clone() }) })
+        let OpenTurn { user, history, held } = self.chaos.strike(Call::BeginTurn, Some(&request), begun).await?;
+        Ok(OpenTurn { user, history, held: Box::new(FaultyTurn { held, request, chaos: self.chaos.clone() }) })
     }
 }
 

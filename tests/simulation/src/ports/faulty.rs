@@ -11,7 +11,7 @@ use enigma_core::ports::{
     IdempotencyStore, LedgerBalance, RateLimiter, SessionIndex, SessionStore, StreamSlots, Telemetry, TenantDirectory,
     TokenLedger, TurnPermit, TurnQueue,
 };
-use enigma_core::session::{HistoryPage, Retention, SessionPage, SessionSummary, StoredMessage, Turn};
+use enigma_core::session::{HistoryPage, RecentMessages, Retention, SessionPage, SessionSummary, Turn};
 use enigma_core::tenant::{Tenant, TenantClaim, TokenBudget};
 use enigma_core::usage::UsageRecord;
 use enigma_core::{PortError, RequestId, SessionId, TenantId, Timestamp, UserId};
@@ -155,7 +155,7 @@ impl SessionStore for Faulty<dyn SessionStore> {
         limit: u32,
         retention: &Retention,
         now: Timestamp,
-    ) -> Result<Vec<StoredMessage>, PortError> {
+    ) -> Result<RecentMessages, PortError> {
         self.chaos.strike(Call::Recent, None, self.inner.recent(tenant, session, limit, retention, now)).await
     }
 

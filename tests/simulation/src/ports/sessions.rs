@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use enigma_core::ports::SessionStore;
-use enigma_core::session::{HistoryPage, Retention, SessionSummary, StoredMessage, Turn, prune};
+use enigma_core::session::{HistoryPage, RecentMessages, Retention, SessionSummary, StoredMessage, Turn, prune};
 use enigma_core::{PortError, SessionId, TenantId, Timestamp};
 
 use crate::witness::{Witness, marker, request_of};
@@ -79,9 +79,9 @@ impl SessionStore for SeenStore {
         limit: u32,
         retention: &Retention,
         now: Timestamp,
-    ) -> Result<Vec<StoredMessage>, PortError> {
+    ) -> Result<RecentMessages, PortError> {
         let recent = self.inner.recent(tenant, session, limit, retention, now).await?;
-        self.judge(tenant, session, &recent, recent.len() < limit as usize, retention.cutoff(now));
+        self.judge(tenant, session, &recent.messages, recent.messages.len() < limit as usize, retention.cutoff(now));
         Ok(recent)
     }
 
