@@ -82,6 +82,11 @@ impl Batch {
         self.entries
     }
 
+    /// Whether somebody waits for it.
+    pub(crate) fn is_awaited(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.accounts.is_empty() && self.holds.is_empty() && self.usage.is_empty() && self.entries == 0
     }

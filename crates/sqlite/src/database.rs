@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use enigma_core::TenantId;
 use enigma_core::ledger::Ledger;
 use rusqlite::Transaction;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use crate::batch::Batch;
 use crate::connection;
@@ -46,11 +47,14 @@ struct Inner {
     closed: watch::Receiver<bool>,
 }
 
+/// How long the queue may be full before what can be refused is refused.
+const FULL_FOR: Duration = Duration::from_secs(1);
+
 /// What is done when the writer's queue is full.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Room {
-    /// Nothing: it is refused.
-    Now,
+    /// It waits for a moment, and is refused when that does not help.
+    Soon,
     /// Until there is room, it waits.
     Awaited,
 }
@@ -166,12 +170,10 @@ impl Database {
         }
         let messages = self.inner.messages.as_ref().ok_or(StoreError::Closed)?;
         let place = match room {
-            Room::Now => messages.try_reserve().map_err(|error| match error {
-                TrySendError::Full(()) => StoreError::Busy,
-                TrySendError::Closed(()) => StoreError::Closed,
-            })?,
-            Room::Awaited => messages.reserve().await.map_err(|_| StoreError::Closed)?,
+            Room::Soon => timeout(FULL_FOR, messages.reserve()).await.map_err(|_| StoreError::Busy)?,
+            Room::Awaited => messages.reserve().await,
         };
+        let place = place.map_err(|_| StoreError::Closed)?;
         ledgers.change(tenant, place, operation)
     }
 

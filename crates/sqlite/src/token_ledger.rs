@@ -44,7 +44,7 @@ impl SqliteTokenLedger {
         let reserve = |ledger: &mut Ledger| {
             (ledger.reserve(request, tokens, budget, lifetime, now), Beside { usage: None, is_awaited })
         };
-        let (reserved, written) = self.database.change(tenant, Room::Now, reserve).await?;
+        let (reserved, written) = self.database.change(tenant, Room::Soon, reserve).await?;
         if let Err(error) = until(written).await {
             self.database.change(tenant, Room::Awaited, |ledger| (ledger.release(&request), Beside::default())).await?;
             return Err(error);

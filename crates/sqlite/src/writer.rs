@@ -3,7 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -17,6 +18,10 @@ use crate::file_lock::FileLock;
 const CROWD: usize = 4;
 /// How long that is.
 const GATHERING: Duration = Duration::from_micros(500);
+/// How long what nobody waits for may lie, if nothing else comes.
+const PATIENCE: Duration = Duration::from_millis(5);
+/// In how many steps: a wake-up may be for nothing.
+const PATIENT_STEPS: u32 = 4;
 
 /// What a job works with.
 pub(crate) struct Work<'a> {
@@ -111,6 +116,15 @@ fn add(counter: &AtomicU64, number: usize) {
     counter.fetch_add(number as u64, Ordering::Relaxed);
 }
 
+/// Wakes the writer when something comes.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
 /// The state of the thread.
 pub(crate) struct Writer {
     pub(crate) connection: Connection,
@@ -132,12 +146,17 @@ impl Writer {
         let mut inbox = Vec::with_capacity(self.group_size);
         let mut group = Vec::with_capacity(self.group_size);
         let mut is_closing = false;
-        while !is_closing && self.messages.blocking_recv_many(&mut inbox, self.group_size) > 0 {
-            for message in inbox.drain(..) {
-                is_closing |= self.take(message, &mut group);
-            }
+        while !is_closing && self.receive(&mut inbox, None) {
+            is_closing = self.take_all(&mut inbox, &mut group);
             if !is_closing {
-                self.gather(&mut inbox, &mut group, &mut is_closing);
+                is_closing = self.gather(&mut inbox, &mut group);
+            }
+            // What nobody waits for, a reservation, waits for what ends it: then neither needs a row.
+            let (mut steps, mut is_open) = (0, true);
+            while is_open && !is_closing && steps < PATIENT_STEPS && group.is_empty() && !self.batch.is_awaited() {
+                is_open = self.receive(&mut inbox, Some(PATIENCE / PATIENT_STEPS));
+                is_closing = self.take_all(&mut inbox, &mut group);
+                steps += 1;
             }
             self.commit(&mut group);
         }
@@ -153,21 +172,44 @@ impl Writer {
         self.finish();
     }
 
+    /// Waits for messages, as long as it may take or for `most`. False when none will come any more.
+    fn receive(&mut self, inbox: &mut Vec<Message>, most: Option<Duration>) -> bool {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut context = Context::from_waker(&waker);
+        let mut has_waited = false;
+        loop {
+            match self.messages.poll_recv_many(&mut context, inbox, self.group_size) {
+                Poll::Ready(received) => return received > 0,
+                Poll::Pending if has_waited => return true,
+                Poll::Pending => match most {
+                    Some(most) => {
+                        thread::park_timeout(most);
+                        has_waited = true;
+                    }
+                    None => thread::park(),
+                },
+            }
+        }
+    }
+
+    fn take_all(&mut self, inbox: &mut Vec<Message>, group: &mut Vec<Box<dyn Job>>) -> bool {
+        let mut is_closing = false;
+        for message in inbox.drain(..) {
+            is_closing |= self.take(message, group);
+        }
+        is_closing
+    }
+
     /// Waits for more company, where there was much the last time: a transaction costs the same for one piece of work as for
     /// twenty. Who comes alone is never made to wait.
-    fn gather(&mut self, inbox: &mut Vec<Message>, group: &mut Vec<Box<dyn Job>>, is_closing: &mut bool) {
+    fn gather(&mut self, inbox: &mut Vec<Message>, group: &mut Vec<Box<dyn Job>>) -> bool {
         if self.last_group < CROWD {
-            return;
+            return false;
         }
         thread::sleep(GATHERING);
         let room = self.group_size.saturating_sub(group.len() + self.batch.len());
-        for _ in 0..room {
-            let Ok(message) = self.messages.try_recv() else { break };
-            inbox.push(message);
-        }
-        for message in inbox.drain(..) {
-            *is_closing |= self.take(message, group);
-        }
+        inbox.extend(std::iter::from_fn(|| self.messages.try_recv().ok()).take(room));
+        self.take_all(inbox, group)
     }
 
     /// Puts a job into the group, or does what else is asked for; whether that is to stop.
