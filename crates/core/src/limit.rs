@@ -2,10 +2,12 @@
 
 mod apart;
 mod lease;
+mod steady;
 mod window;
 
 pub use apart::{Opinion, Question, Step};
 pub use lease::{LeaseSet, StreamsFull};
+pub use steady::SteadyTime;
 pub use window::{
     Decision, LimitCheck, RateStatus, SlidingWindow, Subject, Window, WindowPolicy, acquire_all, peek_all,
 };
