@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::upstream::{Call, Ended, Guard};
 
@@ -111,9 +112,11 @@ impl Wire {
             runtime.block_on(async {
                 let listener = TcpListener::from_std(listener).unwrap();
                 let accepting = async {
+                    let mut connections = JoinSet::new();
                     loop {
                         let (connection, _) = listener.accept().await.unwrap();
-                        tokio::spawn(serve(connection, Arc::clone(&serving)));
+                        connections.spawn(serve(connection, Arc::clone(&serving)));
+                        while connections.try_join_next().is_some() {}
                     }
                 };
                 tokio::select! { () = accepting => {}, _ = stopped => {} }

@@ -212,7 +212,7 @@ async fn what_was_acknowledged_survives_being_killed() {
             "round {round}: the ledger forgot {} of {least} tokens",
             least - account.day - account.held
         );
-        assert!(account.holds as usize <= round * (ALONE + TOGETHER), "{account:?}");
+        assert!(account.holds <= u64::try_from(round * (ALONE + TOGETHER)).unwrap(), "{account:?}");
         if round % READ_EVERY != 0 {
             continue;
         }

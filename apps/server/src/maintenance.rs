@@ -1,13 +1,15 @@
 //! What has to be done from time to time: what retention ends is removed, reservations that were lost are charged, and the
-//! database gives back its room.
+//! database gives back its room. Nothing is removed by a date that cannot be trusted.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use enigma_core::ports::{Clock, IdSource};
+use enigma_core::session::DateGuard;
 use enigma_core::tenant::Tenant;
 use enigma_core::{PortError, Timestamp};
 use enigma_memory::MemoryTenantDirectory;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::storage::Stores;
@@ -25,15 +27,23 @@ pub(crate) struct Maintenance {
     pub(crate) ids: Arc<dyn IdSource>,
 }
 
+/// What it remembers from one time to the next.
+struct State {
+    rebuilt_at: Timestamp,
+    date: DateGuard,
+}
+
 impl Maintenance {
     /// Does it again and again, until `ending`. What is under way then is left where it is; the next start goes on with it.
     pub(crate) async fn run(self, ending: CancellationToken) {
         let again_and_again = async {
-            let (mut pause, mut rebuilt_at) = (FIRST, self.clock.now());
+            let mut state = self.begin();
+            let (mut pause, mut last) = (FIRST, Instant::now());
             loop {
                 self.clock.sleep(self.jittered(pause)).await;
-                self.once(&mut rebuilt_at).await;
-                pause = EVERY;
+                let now = Instant::now();
+                self.once(&mut state, now - last).await;
+                (pause, last) = (EVERY, now);
             }
         };
         ending.run_until_cancelled(again_and_again).await;
@@ -44,10 +54,22 @@ impl Maintenance {
         pause.mul_f64(0.9 + 0.2 * self.ids.unit())
     }
 
-    async fn once(&self, rebuilt_at: &mut Timestamp) {
+    fn begin(&self) -> State {
+        let now = self.clock.now();
+        let written = self.stores.durable.as_ref().and_then(|durable| durable.written);
+        State { rebuilt_at: now, date: DateGuard::new(written, now) }
+    }
+
+    /// Does it once, `elapsed` after the last time.
+    async fn once(&self, state: &mut State, elapsed: Duration) {
+        let State { rebuilt_at, date } = state;
+        let may_remove = date.trusts(self.clock.now(), elapsed);
+        if !may_remove {
+            tracing::warn!(now = %self.clock.now(), "the clock has jumped ahead: nothing is removed until it is put right, or has stood for a day");
+        }
         let mut removed = 0;
         for tenant in self.tenants.snapshot().tenants() {
-            match self.tend(tenant, self.clock.now()).await {
+            match self.tend(tenant, may_remove, self.clock.now()).await {
                 Ok(rows) => removed += rows,
                 Err(error) => tracing::error!(tenant = %tenant.id(), %error, "maintenance of a tenant failed"),
             }
@@ -65,9 +87,12 @@ impl Maintenance {
         tracing::info!(removed, "maintenance done");
     }
 
-    async fn tend(&self, tenant: &Tenant, now: Timestamp) -> Result<u64, PortError> {
+    async fn tend(&self, tenant: &Tenant, may_remove: bool, now: Timestamp) -> Result<u64, PortError> {
         // The books charge what has expired when they are looked at.
         self.stores.ledger.balance(tenant.id(), now).await?;
+        if !may_remove {
+            return Ok(0);
+        }
         match &self.stores.durable {
             Some(durable) => {
                 let swept = durable.maintenance.sweep(tenant.id(), tenant.retention(), now).await?;
@@ -81,7 +106,7 @@ impl Maintenance {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::OsIds;
+    use crate::adapters::{OsIds, SystemClock};
     use crate::config;
     use enigma_core::ports::TokenLedger;
     use enigma_core::tenant::{TenantIndex, TokenBudget};
@@ -111,8 +136,9 @@ mod tests {
         let (tenant, request) = (TenantId::new("acme").unwrap(), RequestId::new(uuid::Uuid::nil()));
         let lifetime = Duration::from_secs(10);
         ledger.reserve(&tenant, request, 7, &TokenBudget::default(), lifetime, start).await.unwrap().unwrap();
+        let mut state = maintenance.begin();
         clock.advance(Duration::from_secs(11));
-        maintenance.once(&mut { start }).await;
+        maintenance.once(&mut state, Duration::from_secs(11)).await;
         assert_eq!(settled(&*ledger, start).await, 7);
     }
 
@@ -129,14 +155,62 @@ mod tests {
         let clock = Arc::new(ManualClock::new(start));
         let stores = crate::storage::open(&storage).unwrap();
         let maintenance = Maintenance { stores: stores.clone(), ..maintenance(&clock) };
-        let mut rebuilt_at = start;
-        maintenance.once(&mut rebuilt_at).await;
-        assert_eq!(rebuilt_at, start, "it is not due yet");
+        let mut state = maintenance.begin();
+        maintenance.once(&mut state, Duration::ZERO).await;
+        assert_eq!(state.rebuilt_at, start, "it is not due yet");
         clock.advance(Duration::from_secs(3600));
-        maintenance.once(&mut rebuilt_at).await;
-        assert_eq!(rebuilt_at, clock.now());
+        maintenance.once(&mut state, Duration::from_secs(3600)).await;
+        assert_eq!(state.rebuilt_at, clock.now());
         let tenant = TenantId::new("acme").unwrap();
         assert!(stores.ledger.balance(&tenant, clock.now()).await.is_ok(), "the database goes on");
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_jumps_ahead_removes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("enigma.db");
+        let synchronous = enigma_sqlite::Synchronous::Off;
+        let storage = config::Storage::File { path, synchronous, rebuild_every: None };
+        let now = SystemClock.now();
+        let clock = Arc::new(ManualClock::new(now));
+        let tenant = TenantId::new("acme").unwrap();
+        let session = enigma_core::SessionId::new(uuid::Uuid::nil());
+        let retention = enigma_core::session::Retention { days: 30, max_messages: 10 };
+        let message = enigma_core::session::StoredMessage {
+            id: enigma_core::MessageId::new(uuid::Uuid::nil()),
+            role: enigma_core::model::Role::User,
+            content: "remember me".to_owned(),
+            at: now,
+            tokens: None,
+            truncated: false,
+        };
+        let hour = Duration::from_secs(3600);
+        let far = hour * 24 * 365;
+        let is_there = async |stores: &Stores| {
+            stores.sessions.page(&tenant, &session, None, 10, &retention, now).await.unwrap().is_some()
+        };
+        {
+            let stores = crate::storage::open(&storage).unwrap();
+            let user = enigma_core::UserId::new("alice").unwrap();
+            let turn = enigma_core::session::Turn { user, messages: vec![message] };
+            stores.sessions.append_turn(&tenant, &session, &turn, &retention, now).await.unwrap();
+            let maintenance = Maintenance { stores: stores.clone(), ..maintenance(&clock) };
+            let mut state = maintenance.begin();
+            clock.advance(far);
+            maintenance.once(&mut state, hour).await;
+            assert!(is_there(&stores).await, "a step ahead has removed it");
+            stores.durable.as_ref().unwrap().database.close().await;
+        }
+        // A machine that starts with a wrong date.
+        let stores = crate::storage::open(&storage).unwrap();
+        let maintenance = Maintenance { stores: stores.clone(), ..maintenance(&clock) };
+        let mut state = maintenance.begin();
+        maintenance.once(&mut state, Duration::from_secs(60)).await;
+        assert!(is_there(&stores).await, "a start in the future has removed it");
+        // It is no mistake: the year has really passed.
+        clock.advance(hour * 25);
+        maintenance.once(&mut state, hour * 25).await;
+        assert!(!is_there(&stores).await, "what has had its time is removed in the end");
     }
 
     #[tokio::test]

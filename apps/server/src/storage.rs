@@ -2,15 +2,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use enigma_core::PortError;
 use enigma_core::books::ComposedBooks;
 use enigma_core::ports::{
     IdempotencyStore, RateLimiter, RequestBooks, SessionIndex, SessionStore, SessionTurns, StreamSlots, Telemetry,
     TokenLedger, TurnQueue,
 };
 use enigma_core::turns::QueuedTurns;
+use enigma_core::{PortError, Timestamp};
 use enigma_memory::{
     MemoryIdempotencyStore, MemorySessionIndex, MemorySessionStore, MemoryTelemetry, MemoryTokenLedger,
 };
@@ -44,6 +44,8 @@ pub(crate) struct Stores {
 pub(crate) struct Durable {
     pub(crate) database: Database,
     pub(crate) maintenance: SqliteMaintenance,
+    /// When the file was last written before it was opened, by the file system's word.
+    pub(crate) written: Option<Timestamp>,
     /// How often the file is written anew.
     pub(crate) rebuild_every: Option<Duration>,
 }
@@ -74,6 +76,7 @@ fn file(path: &Path, synchronous: Synchronous, rebuild_every: Option<Duration>) 
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory).map_err(OpenError::File)?;
     }
+    let written = last_written(path);
     let database = Database::open(path, &Options { synchronous, waiting_reads: WAITING_READS, ..Options::default() })?;
     Ok(Stores {
         sessions: Arc::new(SqliteSessionStore::new(database.clone())),
@@ -84,9 +87,22 @@ fn file(path: &Path, synchronous: Synchronous, rebuild_every: Option<Duration>) 
         durable: Some(Durable {
             maintenance: SqliteMaintenance::new(database.clone(), USAGE_DAYS),
             database,
+            written,
             rebuild_every,
         }),
     })
+}
+
+/// When a database, or its log, was written last; `None` for one that is new.
+fn last_written(path: &Path) -> Option<Timestamp> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let of = |path: &Path| {
+        let modified = std::fs::metadata(path).ok().filter(|file| file.len() > 0)?.modified().ok()?;
+        let since = modified.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(Timestamp::from_millis(0).saturating_add(since))
+    };
+    of(path).max(of(Path::new(&log)))
 }
 
 impl Stores {
@@ -113,7 +129,7 @@ impl Stores {
     pub(crate) async fn probe(&self) -> Result<(), PortError> {
         let nobody = enigma_core::TenantId::new("readiness-probe").expect("it keeps to the alphabet");
         let request = enigma_core::RequestId::new(uuid::Uuid::nil());
-        self.index.list(&nobody, None, enigma_core::Timestamp::from_millis(0), None, 1).await?;
+        self.index.list(&nobody, None, Timestamp::from_millis(0), None, 1).await?;
         self.ledger.release(&nobody, &request).await?;
         Ok(())
     }

@@ -1,11 +1,14 @@
 //! The token ledger: what a tenant has spent of its budget, and what running requests may still spend.
 
+mod pages;
+
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use self::pages::Pages;
 use crate::id::RequestId;
 use crate::tenant::TokenBudget;
 use crate::time::Timestamp;
@@ -92,8 +95,12 @@ pub enum HoldChange {
 
 /// The ledger of one tenant: `reserve`, then exactly one of `settle`, `release` and `expire`.
 ///
-/// At every step, in each period: settled + held ≤ budget, as long as the budget itself is not lowered. A request that dies
-/// without an ending is charged all that it had set aside: it may have spent it.
+/// At every step, in each period: settled + held ≤ budget, as long as the budget itself is not lowered and the clock goes on. A
+/// request that dies without an ending is charged all that it had set aside: it may have spent it.
+///
+/// A clock that jumped ahead and is put right again finds the books of the day that it really is, and in them what was spent
+/// under the wrong date: for that moment they may hold more than the budget, and nothing is granted from them then. A clock that
+/// steps back grants nothing that the later books would not grant.
 ///
 /// ```
 /// use std::time::Duration;
@@ -112,8 +119,8 @@ pub enum HoldChange {
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
-    day: Account,
-    month: Account,
+    day: Pages,
+    month: Pages,
     holds: HashMap<RequestId, Hold>,
     by_expiry: BTreeSet<(Timestamp, RequestId)>,
     held_today: u64,
@@ -124,7 +131,7 @@ pub struct Ledger {
 impl Ledger {
     /// Restores a ledger from what was kept of it.
     pub fn restore(day: Account, month: Account, holds: impl IntoIterator<Item = (RequestId, Hold)>) -> Self {
-        let mut ledger = Self { day, month, ..Self::default() };
+        let mut ledger = Self { day: Pages::new(day), month: Pages::new(month), ..Self::default() };
         for (id, hold) in holds {
             ledger.insert(id, hold);
         }
@@ -133,12 +140,12 @@ impl Ledger {
 
     /// The books of the day.
     pub fn day(&self) -> &Account {
-        &self.day
+        self.day.open()
     }
 
     /// The books of the month.
     pub fn month(&self) -> &Account {
-        &self.month
+        self.month.open()
     }
 
     /// Tokens set aside in the period at hand.
@@ -179,17 +186,17 @@ impl Ledger {
         let lacks = |limit: Option<u64>, settled: u64, held: u64| {
             tokens > MAX_HOLD || limit.is_some_and(|limit| settled.saturating_add(held).saturating_add(tokens) > limit)
         };
-        if lacks(budget.monthly, self.month.settled, self.held_this_month) {
+        if lacks(budget.monthly, self.month().settled, self.held_this_month) {
             return Err(BudgetExceeded {
                 period: BudgetPeriod::Monthly,
-                resets_at: self.month.start.next_month_start(),
+                resets_at: self.month().start.next_month_start(),
             });
         }
-        if lacks(budget.daily, self.day.settled, self.held_today) {
-            return Err(BudgetExceeded { period: BudgetPeriod::Daily, resets_at: self.day.start.next_day_start() });
+        if lacks(budget.daily, self.day().settled, self.held_today) {
+            return Err(BudgetExceeded { period: BudgetPeriod::Daily, resets_at: self.day().start.next_day_start() });
         }
         let expires_at = now.saturating_add(lifetime);
-        let hold = Hold { tokens, expires_at, day: self.day.start, month: self.month.start };
+        let hold = Hold { tokens, expires_at, day: self.day.period(), month: self.month.period() };
         self.insert(id, hold);
         self.changes.push(HoldChange::Made(id, hold));
         Ok(())
@@ -226,33 +233,28 @@ impl Ledger {
         let kept = used.min(hold.tokens);
         let beyond = used - kept;
         let mut overrun = 0;
-        for (account, held, start, limit) in [
+        for (pages, held, start, limit) in [
             (&mut self.day, self.held_today, hold.day, budget.daily),
             (&mut self.month, self.held_this_month, hold.month, budget.monthly),
         ] {
-            // A request that outlived its period is charged to that period, whose books are closed.
-            if account.start == start {
-                let room = limit.map_or(beyond, |limit| {
-                    limit.saturating_sub(account.settled.saturating_add(kept).saturating_add(held))
-                });
-                let more = beyond.min(room);
-                account.settled = account.settled.saturating_add(kept).saturating_add(more);
-                account.overrun = account.overrun.saturating_add(beyond - more);
-                overrun = overrun.max(beyond - more);
-            }
+            // Books that are closed have no room to look for.
+            let room = limit.filter(|_| pages.counts(start)).map_or(beyond, |limit| {
+                limit.saturating_sub(pages.open().settled.saturating_add(kept).saturating_add(held))
+            });
+            let more = beyond.min(room);
+            pages.add(start, kept.saturating_add(more), beyond - more);
+            overrun = overrun.max(beyond - more);
         }
         Settlement { charged: used - overrun, overrun }
     }
 
-    /// Opens new books when a day or month has begun. A clock that steps back does not open old ones again.
+    /// Opens the books of `now`.
     fn turn_page(&mut self, now: Timestamp) {
-        if now.day_start() > self.day.start {
-            self.day = Account { start: now.day_start(), ..Account::default() };
-            self.held_today = self.sum(|hold| hold.day == now.day_start());
+        if self.day.turn(now.day_start()) {
+            self.held_today = self.sum(|hold| self.day.counts(hold.day));
         }
-        if now.month_start() > self.month.start {
-            self.month = Account { start: now.month_start(), ..Account::default() };
-            self.held_this_month = self.sum(|hold| hold.month == now.month_start());
+        if self.month.turn(now.month_start()) {
+            self.held_this_month = self.sum(|hold| self.month.counts(hold.month));
         }
     }
 
@@ -261,10 +263,10 @@ impl Ledger {
     }
 
     fn insert(&mut self, id: RequestId, hold: Hold) {
-        if hold.day == self.day.start {
+        if self.day.counts(hold.day) {
             self.held_today = self.held_today.saturating_add(hold.tokens);
         }
-        if hold.month == self.month.start {
+        if self.month.counts(hold.month) {
             self.held_this_month = self.held_this_month.saturating_add(hold.tokens);
         }
         self.by_expiry.insert((hold.expires_at, id));
@@ -274,10 +276,10 @@ impl Ledger {
     fn remove(&mut self, id: &RequestId) -> Option<Hold> {
         let hold = self.holds.remove(id)?;
         self.by_expiry.remove(&(hold.expires_at, *id));
-        if hold.day == self.day.start {
+        if self.day.counts(hold.day) {
             self.held_today = self.held_today.saturating_sub(hold.tokens);
         }
-        if hold.month == self.month.start {
+        if self.month.counts(hold.month) {
             self.held_this_month = self.held_this_month.saturating_sub(hold.tokens);
         }
         self.changes.push(HoldChange::Ended(*id));

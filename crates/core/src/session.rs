@@ -8,5 +8,5 @@ mod turn_line;
 pub use message::{HistoryPage, RecentMessages, SessionPage, SessionSummary, StoredMessage, Turn};
 pub(crate) use prompt::answered;
 pub use prompt::{PromptLimits, assemble_prompt, definition_tokens, estimate_tokens, prompt_tokens};
-pub use retention::{Retention, prune};
+pub use retention::{DateGuard, Retention, prune};
 pub use turn_line::{TurnHolder, TurnLine};

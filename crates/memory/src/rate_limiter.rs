@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use enigma_core::limit::{Decision, LimitCheck, RateStatus, SlidingWindow, Subject, acquire_all, peek_all};
+use enigma_core::limit::{Decision, LimitCheck, RateStatus, SlidingWindow, SteadyTime, Subject, acquire_all, peek_all};
 use enigma_core::ports::RateLimiter;
 use enigma_core::{PortError, TenantId, Timestamp};
 
@@ -36,6 +36,7 @@ struct Subjects {
     old: HashMap<Subject, SlidingWindow>,
     rotated_at: Timestamp,
     longest: Duration,
+    time: SteadyTime,
 }
 
 impl Subjects {
@@ -45,6 +46,7 @@ impl Subjects {
         if checks.iter().enumerate().any(is_repeated) {
             return Err("a request checks one subject twice");
         }
+        let now = self.time.at(now);
         self.rotate(checks, now);
         if self.young.len() + self.old.len() + checks.len() > MAX_SUBJECTS
             && checks.iter().any(|it| self.find(it.subject).is_none())
@@ -63,14 +65,18 @@ impl Subjects {
                 self.young.insert(check.subject.clone(), window);
             }
         }
-        Ok(decision)
+        Ok(match decision {
+            Decision::Granted { status, at } => Decision::Granted { status: self.time.told(status), at },
+            Decision::Denied { status } => Decision::Denied { status: self.time.told(status) },
+        })
     }
 
-    fn peek(&self, checks: &[LimitCheck<'_>], now: Timestamp) -> RateStatus {
+    fn peek(&mut self, checks: &[LimitCheck<'_>], now: Timestamp) -> RateStatus {
+        let now = self.time.at(now);
         let stranger = SlidingWindow::default();
         let windows: Vec<_> =
             checks.iter().map(|check| (self.find(check.subject).unwrap_or(&stranger), check.policy)).collect();
-        peek_all(&windows, now)
+        self.time.told(peek_all(&windows, now))
     }
 
     fn find(&self, subject: &Subject) -> Option<&SlidingWindow> {

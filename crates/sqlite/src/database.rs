@@ -10,7 +10,7 @@ use std::time::Duration;
 use enigma_core::TenantId;
 use enigma_core::ledger::Ledger;
 use rusqlite::Transaction;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::batch::Batch;
@@ -42,6 +42,8 @@ struct Inner {
     thread: Option<JoinHandle<()>>,
     readers: Arc<Readers>,
     ledgers: Ledgers,
+    /// Held by whoever reads a ledger.
+    loading: Mutex<()>,
     histories: Histories,
     counters: Arc<Counters>,
     closed: watch::Receiver<bool>,
@@ -113,6 +115,7 @@ impl Database {
             thread: Some(thread),
             readers,
             ledgers: Ledgers::default(),
+            loading: Mutex::default(),
             histories: Histories::new(options.history_bytes),
             counters,
             closed,
@@ -164,9 +167,13 @@ impl Database {
     ) -> Result<(T, Option<Written>), StoreError> {
         let ledgers = &self.inner.ledgers;
         if !ledgers.has(tenant) {
-            let asked = tenant.clone();
-            let ledger = self.read(move |rows| ledgers::load(rows, &asked)).await?;
-            ledgers.insert(tenant, ledger);
+            // One reads and the others wait for that, or the first requests after a start would all read the same.
+            let _reading = self.inner.loading.lock().await;
+            if !ledgers.has(tenant) {
+                let asked = tenant.clone();
+                let ledger = self.read(move |rows| ledgers::load(rows, &asked)).await?;
+                ledgers.insert(tenant, ledger);
+            }
         }
         let messages = self.inner.messages.as_ref().ok_or(StoreError::Closed)?;
         let place = match room {

@@ -25,13 +25,14 @@ fn noise(length: usize) -> Bytes {
     (0..length).map(next).collect()
 }
 
-fn faults() -> Vec<Fault> {
+/// What goes wrong on the wire.
+fn of_the_wire() -> Vec<Fault> {
     let events = Move::events;
     let json = || Move::head(200, &[("content-type", "application/json")]);
     let now = Duration::ZERO;
     let soon = Duration::from_millis(50);
     let kibibytes = |byte: u8| Bytes::from(vec![byte; 64 * 1024]);
-    let mut faults = vec![
+    vec![
         ("reset before the head", vec![Move::Reset], ERROR, 2),
         ("closed before the head", vec![], ERROR, 2),
         ("reset within the head", vec![Move::text("HTTP/1.1 200 OK\r\ncontent-t"), Move::Reset], ERROR, 2),
@@ -112,7 +113,12 @@ fn faults() -> Vec<Fault> {
             ERROR,
             1,
         ),
-    ];
+    ]
+}
+
+/// What a provider refuses by a status.
+fn of_statuses() -> Vec<Fault> {
+    let mut faults = Vec::new();
     // A wish to wait for longer than the request may take is a refusal.
     for status in [429, 503] {
         let head = Move::head(status, &[("retry-after", "3600")]);
@@ -144,7 +150,7 @@ fn faults() -> Vec<Fault> {
 
 #[tokio::test]
 async fn what_fails_before_an_answer_is_told_and_costs_nothing() {
-    let faults = faults();
+    let faults = [of_the_wire(), of_statuses()].concat();
     let bench = &Bench::new("before", faults.len());
     join_all(faults.into_iter().enumerate().map(async |(fault, (what, moves, (status, code), calls))| {
         let model = name(fault, "before");

@@ -9,6 +9,7 @@ use enigma_conformance::upstream::words;
 use enigma_conformance::{Books, ServerConfig, Tenant, Upstream};
 use futures_util::future::join_all;
 use serde_json::json;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// Of those who come when the breaker's time is up, one probes. While it does nobody else gets through; when it succeeds
@@ -31,7 +32,8 @@ async fn one_probe_closes_a_breaker() {
     tokio::time::sleep_until(opened + settings::BREAKER_OPEN + Duration::from_millis(50)).await;
 
     let session = session();
-    let probing = tokio::spawn({
+    let mut probing = JoinSet::new();
+    probing.spawn({
         let (api, tag, session) = (api.clone(), tag.clone(), session.clone());
         async move { api.chat(&session, &tag).await }
     });
@@ -42,10 +44,12 @@ async fn one_probe_closes_a_breaker() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let others = join_all((0..5).map(async |_| api.chat(&enigma_conformance::client::session(), &tag).await)).await;
-    others.iter().for_each(|answer| drop(answer.error(502, "ai_error")));
+    for answer in &others {
+        answer.error(502, "ai_error");
+    }
     assert_eq!(upstream.calls(&tag).len(), calls, "others got through beside the probe");
     upstream.open(&tag);
-    assert_eq!(probing.await.unwrap().ok()["message"], words(3));
+    assert_eq!(probing.join_next().await.unwrap().unwrap().ok()["message"], words(3));
     assert_eq!(api.said(&session).await.len(), 2);
 
     // Closed: a refusal passes, and so does what comes after fewer failures than it takes.

@@ -9,15 +9,19 @@ use futures_util::future::join_all;
 use crate::{Bench, MESSAGE, ask, estimate, name};
 
 /// An HTTP date so many seconds from now.
+#[expect(clippy::disallowed_methods, reason = "a provider has no other clock than its system's")]
 fn http_date(seconds: u64) -> String {
     let at = time::OffsetDateTime::from(SystemTime::now() + Duration::from_secs(seconds));
     at.format(&time::format_description::well_known::Rfc2822).unwrap().replace("+0000", "GMT")
 }
 
+/// A status, headers that wish for a pause, and that pause in milliseconds.
+type Wish<'a> = (u16, Vec<(&'a str, &'a str)>, u64);
+
 #[tokio::test]
 async fn a_wish_to_wait_is_kept_in_each_form_and_with_each_status() {
     let (now, later) = (http_date(0), http_date(2));
-    let wishes: [(u16, Vec<(&str, &str)>, u64); 7] = [
+    let wishes: [Wish<'_>; 7] = [
         (429, vec![("retry-after", "1")], 1000),
         (503, vec![("retry-after", "1")], 1000),
         (500, vec![("retry-after", "1")], 1000),

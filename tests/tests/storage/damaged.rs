@@ -151,9 +151,9 @@ async fn first_turns(server: &Server, session: &str) -> usize {
 /// Who takes the log away takes away what only it has; what is left is one whole state from before, and its books fit it.
 #[tokio::test]
 async fn a_log_that_is_lost_or_cut_leaves_an_older_whole_state() {
+    type Harm = fn(&Path);
     const TURNS: usize = 20;
     let wal = |bench: &Bench| bench.directory.path().join("enigma.db-wal");
-    type Harm = fn(&Path);
     let harms: [(&str, Harm, std::ops::RangeInclusive<usize>); 4] = [
         ("untouched", |_| {}, TURNS..=TURNS),
         ("deleted", |wal| fs::remove_file(wal).unwrap(), 0..=TURNS),

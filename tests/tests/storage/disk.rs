@@ -5,6 +5,7 @@ use std::time::Duration;
 use enigma_conformance::client::{session, tag};
 use enigma_conformance::system::{BROKEN, NO_SPACE, READ_ONLY};
 use enigma_conformance::upstream::words;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::{Bench, assert_calm, until_answered};
@@ -89,7 +90,8 @@ async fn a_disk_that_hardly_moves_is_not_ready() {
     api.chat(&session, "[[usage 3 4]]").await.ok();
     bench.system.syncs_take(Duration::from_secs(3));
     let started = Instant::now();
-    let asking = tokio::spawn({
+    let mut asking = JoinSet::new();
+    asking.spawn({
         let (api, session) = (api.clone(), session.clone());
         async move { api.chat(&session, "[[usage 3 4]]").await }
     });
@@ -100,7 +102,7 @@ async fn a_disk_that_hardly_moves_is_not_ready() {
     server.tenant("acme").get("/healthz").await.ok();
     assert_eq!(api.said(&session).await.len(), 2, "reads do not wait for writes");
     assert!(alive.elapsed() < Duration::from_secs(2), "others wait for the disk");
-    asking.await.unwrap().ok();
+    asking.join_next().await.unwrap().unwrap().ok();
     assert!(started.elapsed() >= Duration::from_secs(3), "it was acknowledged before it was safe");
     bench.system.syncs_take(Duration::ZERO);
     until_answered(&api, &session, "[[usage 3 4]]").await;

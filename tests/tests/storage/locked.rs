@@ -3,6 +3,7 @@
 use enigma_conformance::client::{session, tag};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::{Bench, assert_calm, until_answered};
@@ -43,13 +44,14 @@ async fn a_foreign_lock_is_waited_for_and_then_refused() {
 
     // A lock that is gone in time is not noticed.
     foreign.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let waiting = tokio::spawn({
+    let mut waiting = JoinSet::new();
+    waiting.spawn({
         let (api, kept) = (api.clone(), kept.clone());
         async move { api.chat(&kept, "[[usage 3 4]]").await }
     });
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     foreign.execute_batch("ROLLBACK").unwrap();
-    waiting.await.unwrap().ok();
+    waiting.join_next().await.unwrap().unwrap().ok();
     assert_eq!(api.said(&kept).await.len(), 6);
     let account = bench.books().settled("acme").await;
     assert_eq!((account.day, account.month), (21, 21));

@@ -1,3 +1,5 @@
+mod clock;
+
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -19,7 +21,6 @@ enum Step {
     Settle { who: u128, used: u64 },
     Release { who: u128 },
     Wait { millis: u64 },
-    TurnBack { millis: u64 },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -29,7 +30,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (who(), 0u64..90).prop_map(|(who, used)| Step::Settle { who, used }),
         1 => who().prop_map(|who| Step::Release { who }),
         2 => (0u64..2 * DAY).prop_map(|millis| Step::Wait { millis }),
-        1 => (0u64..DAY).prop_map(|millis| Step::TurnBack { millis }),
     ];
     proptest::collection::vec(step, 1..120)
 }
@@ -90,7 +90,6 @@ proptest! {
         for step in steps {
             match step {
                 Step::Wait { millis } => now += millis,
-                Step::TurnBack { millis } => now = now.saturating_sub(millis),
                 Step::Reserve { who, tokens, lifetime } => {
                     oracle.expire(now);
                     let (settled, held) = (oracle.settled(), oracle.held());
