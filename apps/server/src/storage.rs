@@ -128,10 +128,11 @@ impl Stores {
     /// [`PortError`] when they do not.
     pub(crate) async fn probe(&self) -> Result<(), PortError> {
         let nobody = enigma_core::TenantId::new("readiness-probe").expect("it keeps to the alphabet");
-        let request = enigma_core::RequestId::new(uuid::Uuid::nil());
         self.index.list(&nobody, None, Timestamp::from_millis(0), None, 1).await?;
-        self.ledger.release(&nobody, &request).await?;
-        Ok(())
+        match &self.durable {
+            Some(Durable { database, .. }) => database.flush().await,
+            None => Ok(()),
+        }
     }
 }
 

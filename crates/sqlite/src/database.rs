@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use enigma_core::TenantId;
 use enigma_core::ledger::Ledger;
+use enigma_core::{PortError, TenantId};
 use rusqlite::Transaction;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -130,6 +130,14 @@ impl Database {
         // Errors of both mean that the thread has stopped already.
         drop(self.send(Message::Close).await);
         drop(self.inner.closed.clone().wait_for(|closed| *closed).await);
+    }
+
+    /// Waits until all that was to be written before is written.
+    ///
+    /// # Errors
+    /// [`PortError`] when it could not be.
+    pub async fn flush(&self) -> Result<(), PortError> {
+        self.write(|_| Ok(())).await.map_err(|error| error.into_port("database"))
     }
 
     /// What has been done so far.

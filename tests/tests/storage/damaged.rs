@@ -184,8 +184,11 @@ async fn a_log_that_is_lost_or_cut_leaves_an_older_whole_state() {
         assert!(expected.contains(&kept), "{what}: {kept} turns");
         bench.books().assert_whole();
         let account = bench.books().account("acme");
-        assert!(account.day >= kept as u64 * 7, "{what}: {kept} turns and {account:?}");
+        // The last one may still be held, for more than it needed.
+        assert!(account.holds <= 1, "{what}: {account:?}");
+        assert!(account.day + account.held >= kept as u64 * 7, "{what}: {kept} turns and {account:?}");
         assert!(account.day <= (kept as u64 + 1) * 7, "{what}: {kept} turns and {account:?}");
+        assert!(account.day + 7 >= kept as u64 * 7, "{what}: {kept} turns and {account:?}");
         server.tenant("acme").chat(&session, "on we go").await.ok();
         assert_calm(&server);
     }
