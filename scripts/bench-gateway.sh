@@ -90,12 +90,17 @@ base_url = "http://$slow/v1"
 models = { "slow" = "slow" }
 ${EXTRA_CONFIG:-}
 TOML
-started=$(date +%s%N)
-"$binaries/enigma-server" --config "$work/enigma.toml" >"$work/server.out" 2>"$work/server.log" &
-server=$!
-pids+=("$server")
-served=$(address_in "$work/server.out")
-ready_ms=$((($(date +%s%N) - started) / 1000000))
+# Starts the server with nothing in its database.
+serve() {
+  rm -f "$work"/enigma.db* "$work/server.out"
+  started=$(date +%s%N)
+  "$binaries/enigma-server" --config "$work/enigma.toml" >"$work/server.out" 2>"$work/server.log" &
+  server=$!
+  pids+=("$server")
+  served=$(address_in "$work/server.out")
+  ready_ms=$((($(date +%s%N) - started) / 1000000))
+}
+serve
 idle_kb=$(awk '/^VmRSS/ { print $2 }' "/proc/$server/status")
 
 whole='{"model":"mock","messages":[{"role":"user","content":"What is the capital of France?"}]}'
@@ -172,6 +177,10 @@ for target in "direct $upstream" "nginx $proxy" "enigma $served"; do
   "$binaries/load" rate --address "${target#* }" --key "$key" --body "$whole" --seconds "$seconds"
 done
 
+# Anew, since memory that the rounds have used is not all given back.
+kill "$server"
+wait "$server" || true
+serve
 echo 'open streams:'
 memory() { awk '/^VmRSS/ { print $2 }' "/proc/$server/status"; }
 for count in 1000 10000; do
