@@ -18,6 +18,7 @@ pub mod limit;
 pub mod model;
 mod port_error;
 pub mod ports;
+pub mod retrieval;
 pub mod session;
 pub mod tenant;
 mod time;
@@ -25,6 +26,8 @@ pub mod token;
 pub mod turns;
 pub mod usage;
 
-pub use id::{InvalidId, KeyId, MessageId, ModelId, ProviderId, RequestId, SessionId, TenantId, TraceId, UserId};
+pub use id::{
+    InvalidId, KeyId, MessageId, ModelId, ProviderId, RequestId, SessionId, TenantId, TraceId, UserId, VersionId,
+};
 pub use port_error::PortError;
 pub use time::Timestamp;

@@ -5,6 +5,7 @@ mod breaker;
 mod call;
 mod catalog;
 mod delta;
+mod embedder;
 mod error;
 mod gateway;
 mod plan;
@@ -20,6 +21,9 @@ pub use call::{
 };
 pub use catalog::{ModelCatalog, ModelRoute, StaticCatalog};
 pub use delta::{ChatModel, Delta, DeltaStream, FinishReason, ToolCallDelta, Usage};
+pub use embedder::{
+    Embedder, EmbedderCatalog, EmbedderRoute, EmbeddingCall, Embeddings, StaticEmbedderCatalog, check_vectors,
+};
 pub use error::{ModelError, Phase};
 pub use gateway::{GatewayError, ModelGateway, ModelTimeouts, OpenedReply};
 pub use plan::{ModelNotAllowed, ModelOverrides, ModelPlan, select_models};

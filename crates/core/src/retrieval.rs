@@ -1,0 +1,10 @@
+//! Retrieval: a tenant's documents, cut into chunks, and how the ones that answer a question are found.
+
+mod document;
+mod filter;
+
+pub use document::{
+    Chunk, CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentSummary, EmbeddedChunk,
+    EmbeddingSpace, MAX_METADATA_BYTES, Metadata, MetadataTooLarge, Passage, PublishError, Staging,
+};
+pub use filter::{Condition, FilterError, MetadataFilter};
