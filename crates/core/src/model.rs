@@ -1,6 +1,7 @@
 //! Language models: what is asked of them, what they answer, and how an answer fails.
 
 mod answer_stream;
+mod attempts;
 mod breaker;
 mod call;
 mod catalog;
