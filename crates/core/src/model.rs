@@ -7,6 +7,7 @@ mod call;
 mod catalog;
 mod delta;
 mod embedder;
+mod embedding_gateway;
 mod error;
 mod gateway;
 mod plan;
@@ -25,6 +26,7 @@ pub use delta::{ChatModel, Delta, DeltaStream, FinishReason, ToolCallDelta, Usag
 pub use embedder::{
     Embedder, EmbedderCatalog, EmbedderRoute, EmbeddingCall, Embeddings, StaticEmbedderCatalog, check_vectors,
 };
+pub use embedding_gateway::{Embedded, EmbeddedBatch, EmbeddingBatches, EmbeddingGateway};
 pub use error::{ModelError, Phase};
 pub use gateway::{GatewayError, ModelGateway, ModelTimeouts, OpenedReply};
 pub use plan::{ModelNotAllowed, ModelOverrides, ModelPlan, select_models};
