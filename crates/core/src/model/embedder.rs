@@ -14,7 +14,8 @@ use crate::tenant::Tenant;
 pub struct EmbeddingCall {
     /// The model, by the platform's name; an adapter maps it to its provider's.
     pub model: ModelId,
-    /// The texts, none of them empty; at most as many as the route's `max_batch`.
+    /// The texts, none of them empty. An embedder gets at most as many as its route's `max_batch`; an
+    /// [`EmbeddingGateway`](super::EmbeddingGateway) takes any number, and cuts them into batches.
     pub inputs: Vec<String>,
     /// How many numbers a vector should have, where the model leaves a choice.
     pub dimensions: Option<u32>,
@@ -34,10 +35,13 @@ pub struct Embeddings {
 /// A model that places texts in a space in which near means alike.
 ///
 /// # Contract
-/// - There are as many vectors as texts, in their order; all have as many dimensions, at least one, and only finite numbers. What a
-///   provider answers is checked by [`check_vectors`](super::check_vectors).
-/// - A text that is too long for the model is cut, not refused.
-/// - Dropping the future ends the work.
+/// - There are as many vectors as texts, in their order; all have as many dimensions, at least one, and only finite numbers. The
+///   gateway checks that by [`check_vectors`](super::check_vectors), which also makes them of length 1: an adapter passes on what its
+///   provider has answered.
+/// - The same text has the same vector, whatever else is in its call, but for rounding.
+/// - A text that is too long for the model is cut, where the model leaves that to the adapter, and not refused.
+/// - `dimensions` that the model does not have are refused, as [`ModelError::Unsupported`].
+/// - Dropping the future ends the work soon.
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait Embedder: Send + Sync {
@@ -45,7 +49,7 @@ pub trait Embedder: Send + Sync {
     ///
     /// # Errors
     /// [`ModelError`].
-    async fn embed(&self, call: EmbeddingCall) -> Result<Embeddings, ModelError>;
+    async fn embed(&self, call: &EmbeddingCall) -> Result<Embeddings, ModelError>;
 }
 
 /// Where calls of an embedding model go.
