@@ -5,11 +5,11 @@ mod citation;
 mod document;
 mod filter;
 mod fusion;
+mod keywords;
 mod normalise;
 mod prompt;
 mod questions;
 mod safety;
-mod words;
 
 pub use chunking::{ChunkingOptions, chunk};
 pub use citation::{CitationFilter, citation};
@@ -19,8 +19,8 @@ pub use document::{
 };
 pub use filter::{Condition, FilterError, MetadataFilter};
 pub use fusion::{Ranked, SearchMode, confidence, fuse};
+pub use keywords::keywords;
 pub use normalise::normalise;
 pub use prompt::{SearchPrompt, search_prompt, source_id};
 pub use questions::{MAX_QUERY_CHARS, follow_up_prompt, read_follow_ups, read_rewrite, rewrite_prompt};
 pub use safety::{REFUSAL, is_unsafe};
-pub use words::keywords;
