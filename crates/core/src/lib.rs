@@ -12,6 +12,7 @@ pub mod admission;
 pub mod books;
 pub mod chat;
 mod client;
+pub mod embeddings;
 mod id;
 pub mod idempotency;
 pub mod ingest;
