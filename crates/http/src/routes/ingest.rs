@@ -102,8 +102,9 @@ pub(crate) fn parse<'a>(body: &'a Value, issues: &mut Issues) -> Option<IngestRe
     if text.is_some_and(|text| enigma_core::retrieval::normalise(text).is_empty()) {
         fields.wrong("text", "must not be blank", issues);
     }
-    let mut name = |field| fields.text_within(field, 1, MAX_NAME_CHARS, issues).map(str::to_owned);
-    let (source, title, url) = (name("source"), name("title"), name("url"));
+    let source = fields.text_within("source", 1, MAX_NAME_CHARS, issues).map(str::to_owned);
+    let title = fields.text_within("title", 1, MAX_NAME_CHARS, issues).map(str::to_owned);
+    let url = fields.text_within("url", 1, MAX_NAME_CHARS, issues).map(str::to_owned);
     let metadata = fields.value("metadata").and_then(|value| {
         let Some(object) = value.as_object() else {
             fields.wrong("metadata", "must be an object", issues);
