@@ -1,11 +1,16 @@
 //! How sources are found: by meaning, by words, or both.
 
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+
+use futures_util::FutureExt;
 use futures_util::future::{Either, join, select};
 
 use super::command::SearchCommand;
 use super::conduct::{Found, REWRITE_TOKENS, Run};
 use super::error::RetrievalError;
 use crate::admission::Permit;
+use crate::caught::caught;
 use crate::model::{Delta, EmbeddingCall, ModelPlan, Sampling};
 use crate::port_error::degrade;
 use crate::ports::{KeywordQuery, VectorQuery};
@@ -46,7 +51,8 @@ impl Run {
             (Err(error @ (RetrievalError::OtherSpace { .. } | RetrievalError::NoEmbeddingModel)), _) => {
                 return Err(error);
             }
-            (Err(error), Ok(found)) | (Ok(found), Err(error)) if *mode == SearchMode::Hybrid => {
+            // Where the other index has found nothing, nobody can say that there is nothing.
+            (Err(error), Ok(found)) | (Ok(found), Err(error)) if *mode == SearchMode::Hybrid && !found.is_empty() => {
                 is_degraded = true;
                 tracing::warn!(
                     tenant = %self.context.id(), trace = %self.command.trace, %error, "search goes on with one index"
@@ -84,14 +90,15 @@ impl Run {
         let embedded = ports.embeddings.embed(permit, tenant, call, deadline).await;
         pending.end();
         let embedded = embedded?;
-        self.tally.add(embedded.tokens, 0, embedded.estimated, Some(&embedded.provider));
+        // The provider of the record is the one of the model that answers.
+        self.tally.add(embedded.tokens, 0, embedded.estimated, None);
         if let Some(has) = state.space.as_ref().filter(|has| **has != embedded.space) {
             let EmbeddingSpace { model, dimensions } = embedded.space;
             return Err(RetrievalError::OtherSpace { has: has.clone(), model, dimensions: Some(dimensions) });
         }
         let Some(vector) = embedded.vectors.first() else { return Ok(Vec::new()) };
         let query = VectorQuery { vector, filter: &self.command.filter, limit };
-        Ok(ports.corpus.nearest(tenant.id(), query).await?)
+        Ok(caught("corpus", ports.corpus.nearest(tenant.id(), query)).await?)
     }
 
     /// Looks for the words of the question as it was asked, and as it was rewritten.
@@ -101,14 +108,14 @@ impl Run {
             return Ok(Vec::new());
         }
         let query = KeywordQuery { words: &words, filter: &self.command.filter, limit };
-        Ok(self.shared.ports.corpus.matching(self.context.id(), query).await?)
+        Ok(caught("corpus", self.shared.ports.corpus.matching(self.context.id(), query)).await?)
     }
 
     async fn reranked(&self, permit: &Permit, mut ranked: Vec<Ranked>, wanted: usize) -> Vec<Ranked> {
         let ports = &self.shared.ports;
-        if let Some(reranker) = &ports.reranker {
-            let asking = reranker.rerank(permit, self.context.id(), &self.command.query, &ranked);
-            let scores = match select(asking, ports.clock.sleep(self.shared.settings.rerank_timeout)).await {
+        if let Some(reranker) = ports.reranker.as_ref().filter(|_| !ranked.is_empty()) {
+            let asking = caught("reranker", reranker.rerank(permit, self.context.id(), &self.command.query, &ranked));
+            let scores = match select(pin!(asking), ports.clock.sleep(self.shared.settings.rerank_timeout)).await {
                 Either::Left((scores, _)) => degrade(scores).unwrap_or_default(),
                 Either::Right(_) => Vec::new(),
             };
@@ -130,8 +137,12 @@ impl Run {
     async fn rewritten(&self, permit: &Permit, plan: &ModelPlan) -> Option<String> {
         let limit = self.rewrite_timeout()?;
         let asked = self.ask_beside(permit, plan, rewrite_prompt(&self.command.query), REWRITE_TOKENS);
-        match select(std::pin::pin!(asked), self.shared.ports.clock.sleep(limit)).await {
-            Either::Left((answer, _)) => read_rewrite(&answer?).filter(|rewritten| *rewritten != self.command.query),
+        // A model's adapter that panics has failed, and the question is searched for as it is.
+        let asked = AssertUnwindSafe(asked).catch_unwind();
+        match select(pin!(asked), self.shared.ports.clock.sleep(limit)).await {
+            Either::Left((answer, _)) => {
+                read_rewrite(&answer.ok()??).filter(|rewritten| *rewritten != self.command.query)
+            }
             Either::Right(_) => None,
         }
     }
@@ -149,7 +160,7 @@ impl Run {
         let estimate = prompt_tokens(&messages);
         let mut call = self.call(plan, messages, max_tokens);
         call.sampling = Sampling { temperature: Some(0.0), ..Sampling::default() };
-        let pending = self.tally.begin(estimate);
+        let mut pending = self.tally.begin(estimate);
         let opened = ports.models.open(permit, tenant, plan, &mut call, deadline).await;
         let mut reply = match opened {
             Ok(reply) => reply,
@@ -163,7 +174,10 @@ impl Run {
         let mut is_whole = true;
         while let Some(delta) = reply.next().await {
             match delta {
-                Ok(Delta::Content(piece)) if text.len() + piece.len() <= SIDE_ANSWER_BYTES => text.push_str(&piece),
+                Ok(Delta::Content(piece)) if text.len() + piece.len() <= SIDE_ANSWER_BYTES => {
+                    text.push_str(&piece);
+                    pending.heard(estimate_tokens(&text));
+                }
                 Ok(Delta::Usage(counted)) => usage = Some(counted),
                 Ok(Delta::Finish(_) | Delta::Reasoning(_) | Delta::ToolCall(_)) => {}
                 Ok(Delta::Content(_)) | Err(_) => {
