@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     Panic,
     /// It never ends.
     Hang,
+    /// It waits for a thousand turns of the scheduler before it begins.
+    Slow,
 }
 
 /// The faults to come, by the name of the call, and the calls so far.
@@ -80,6 +82,12 @@ impl Faults {
             }
             Fault::Panic => panic!("{name} was told to panic"),
             Fault::Hang => std::future::pending().await,
+            Fault::Slow => {
+                for _ in 0..1000 {
+                    tokio::task::yield_now().await;
+                }
+                work.await
+            }
         }
     }
 }

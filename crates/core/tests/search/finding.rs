@@ -163,3 +163,21 @@ async fn an_answer_is_kept_with_all_that_was_found() {
     assert_eq!(sources(&first), sources(&again));
     assert!((done(&first).confidence - done(&again).confidence).abs() < f64::EPSILON);
 }
+
+#[tokio::test]
+async fn both_indexes_are_asked_about_one_generation() {
+    let (world, _) = World::stocked(Setup::default()).await;
+    world.model.answers.push(brewed());
+    // The words are found, and then the document changes before the vectors are.
+    world.corpus.faults.plan("nearest", [Fault::Slow]);
+    let mut asking = Box::pin(world.ask(world.question("How does tea steep?").await));
+    assert!(futures_util::poll!(asking.as_mut()).is_pending());
+    world.settle_down().await;
+    assert_eq!(world.corpus.faults.count("matching"), 1);
+    world.add("acme", "tea", "# Of ice\n\nThe tea is cold here, all of it.\n\n# Of steam\n\nThe tea is hot here, very.").await;
+    let events = read(asking.await.unwrap().events).await;
+    let texts: Vec<_> = sources(&events).iter().map(|source| source.text.as_str()).collect();
+    assert!(!texts.contains(&"Boil the water, then let the tea steep."), "{texts:?}");
+    assert_eq!(texts.len(), 3);
+    world.assert_closed().await;
+}
