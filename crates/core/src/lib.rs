@@ -10,6 +10,7 @@
 
 pub mod admission;
 pub mod books;
+mod caught;
 pub mod chat;
 mod client;
 pub mod embeddings;
