@@ -308,6 +308,7 @@ impl From<RetrievalError> for ApiError {
                 let message = format!("makes {chunks} chunks, and a document may have {most}");
                 Self::invalid(&[Issue::new("text", message)])
             }
+            RetrievalError::NoText => Self::invalid(&[Issue::new("text", "must not be blank")]),
             RetrievalError::Lost => Self::new(ErrorCode::Unavailable).caused_by(error),
         }
     }
