@@ -93,7 +93,8 @@ impl Model {
 
     fn stage(&mut self, ingestion: &Ingestion, chunks: &[EmbeddedChunk], now: Timestamp) {
         if !self.has(ingestion) {
-            let (staged, _) = self.staged.entry(ingestion.version).or_insert_with(|| (Chunks::new(), now));
+            let (staged, at) = self.staged.entry(ingestion.version).or_insert_with(|| (Chunks::new(), now));
+            *at = now;
             staged.extend(chunks.iter().map(|it| (it.chunk.ordinal, it.clone())));
         }
     }
