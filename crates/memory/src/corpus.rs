@@ -88,7 +88,7 @@ impl Documents {
     fn stage(&mut self, staging: Staging<'_>, chunks: &[EmbeddedChunk], now: Timestamp, max_bytes: usize) -> bool {
         let is_published = self.by_id.get(staging.document).is_some_and(|it| it.version == staging.version);
         let added: usize = chunks.iter().map(|it| bytes(&it.chunk, &it.vector)).sum();
-        if is_published {
+        if is_published || chunks.is_empty() {
             return true;
         }
         if self.bytes + added > max_bytes {
