@@ -174,7 +174,7 @@ pub struct Staging<'a> {
     pub space: &'a EmbeddingSpace,
 }
 
-/// Why a version was not published. Nothing has changed.
+/// Why a version was not published. Nothing has changed. When both are true, it is the first.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PublishError {
     /// The tenant has documents, whose vectors are in another space.
