@@ -98,7 +98,7 @@ impl Database {
         deadline(self.port, limit, async {
             let prepared = statements.iter().map(|statement| self.prepare(statement)).collect::<Result<_, _>>()?;
             let results = self.database.batch(prepared).await.map_err(|error| failed(self.port, &error))?;
-            let rows = results.iter().map(|result| result.results());
+            let rows = results.iter().map(worker::D1Result::results);
             rows.collect::<Result<_, _>>().map_err(|error| PortError::corrupt(self.port, error.to_string()))
         })
         .await

@@ -75,19 +75,18 @@ fn escaped(text: &str) -> String {
 
 /// What a filter demands of the version `v`, beginning with ` AND`; `bind` takes a parameter, and tells its name.
 pub(super) fn conditions(filter: &MetadataFilter, mut bind: impl FnMut(Param) -> String) -> String {
-    let mut sql = String::new();
-    for (name, condition) in filter.conditions() {
+    let one = |(name, condition): &(String, Condition)| {
         let name = bind(Param::Text(escaped(name)));
         let (negated, test) = match condition {
             Condition::In(values) => ("", one_of(values, &mut bind)),
             Condition::NotIn(values) => ("NOT ", one_of(values, &mut bind)),
             Condition::Range { lower, upper } => ("", between(lower.as_ref(), upper.as_ref(), &mut bind)),
         };
-        sql += &format!(
+        format!(
             " AND {negated}EXISTS (SELECT 1 FROM corpus_fields f WHERE f.version = v.id AND f.name = {name} AND {test})"
-        );
-    }
-    sql
+        )
+    };
+    filter.conditions().iter().map(one).collect()
 }
 
 fn one_of(values: &[Value], bind: &mut impl FnMut(Param) -> String) -> String {

@@ -3,8 +3,6 @@
 //! Statements that change something come in batches, which are transactions. The first one of a batch decides, by the state that it
 //! gives to versions, and the others go by that: where it changes nothing, they do not either.
 
-use std::fmt::Write;
-
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use enigma_core::retrieval::{
@@ -442,7 +440,7 @@ pub(super) fn matching(
     average_length: f64,
     limit: u32,
 ) -> Statement {
-    let list = Value::from_iter(weights.iter().map(|(word, weight)| json!([word, weight])));
+    let list: Value = weights.iter().map(|(word, weight)| json!([word, weight])).collect();
     let mut params = vec![
         text(tenant.as_str()),
         Param::Text(list.to_string()),
@@ -451,9 +449,7 @@ pub(super) fn matching(
         small(limit),
     ];
     let filtered = fields::conditions(filter, binder(&mut params));
-    let mut sql = String::new();
-    let written = write!(
-        sql,
+    let sql = format!(
         "WITH asked AS (
             SELECT json_extract(value, '$[0]') AS word, json_extract(value, '$[1]') AS weight FROM json_each(?2)
          ), best AS (
@@ -466,7 +462,6 @@ pub(super) fn matching(
          SELECT {PASSAGE} FROM best CROSS JOIN corpus_chunks c ON c.id = best.id
          CROSS JOIN corpus_versions v ON v.id = c.id >> 20 WHERE v.owner = {OWNER} AND v.state = 1"
     );
-    written.expect("a text takes what is written to it");
     Statement::new(sql, params)
 }
 

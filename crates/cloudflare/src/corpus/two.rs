@@ -26,6 +26,8 @@ const STAGED_AT_ONCE: usize = 100;
 const STAGED_BYTES: usize = 4 << 20;
 /// How many deletions follow one change. What is left goes with the next one, or is swept.
 const DELETIONS: usize = 10;
+/// How many times as many one sweep does.
+const SWEEP_ROUNDS: usize = 50;
 /// How often a search begins anew when what it has found is replaced before it could be read.
 const ATTEMPTS: usize = 3;
 
@@ -327,7 +329,10 @@ impl<T: Tables, V: VectorIndex> Corpus for TwoStores<T, V> {
         let mut answers = self.tables.batch(statements::sweep(tenant, before), CHANGE).await?;
         let mut outbox = answers.pop().unwrap_or_default();
         let swept = answers.get(1).and_then(|rows| rows.first()).map_or(Ok(0), |row| row.number("chunks"))?;
-        while !outbox.is_empty() {
+        for _ in 0..SWEEP_ROUNDS {
+            if outbox.is_empty() {
+                break;
+            }
             self.forget(tenant, &outbox).await?;
             outbox = self.ask(statements::outbox(tenant)).await?;
         }
