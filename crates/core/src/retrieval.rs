@@ -14,7 +14,6 @@ mod safety;
 mod vector;
 mod words;
 
-pub use bm25::Bm25;
 pub use bm25::{Bm25, CountedWords, Occurrence};
 pub use chunking::{ChunkingOptions, chunk};
 pub use citation::{CitationFilter, citation};
