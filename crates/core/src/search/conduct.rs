@@ -72,6 +72,8 @@ struct Outcome {
 /// An answer whose end was seen, or not.
 pub(super) struct Answer {
     pub(super) text: String,
+    /// The end of it that the client had no room for while others waited.
+    pub(super) untold: String,
     pub(super) cites: bool,
     pub(super) follow_ups: Vec<String>,
     pub(super) model: ModelId,
@@ -231,7 +233,7 @@ impl Run {
         // A client that has gone is noticed by the first event.
         let _ = opening.send(Ok(opened));
         let sources: Vec<Source> = prompt.sources.iter().map(Source::from).collect();
-        let answer = self.say(client, reply, &permit, plan, &prompt.sources, &sources, &call, pending).await;
+        let answer = self.say(client, reply, &permit, plan, &prompt.sources, &sources, &call, pending, &flight).await;
         let spending = self.tally.so_far();
         let done = SearchDone {
             confidence: confidence(&prompt.sources, answer.cites),
@@ -252,7 +254,9 @@ impl Run {
             }
             flight.land(&kept);
         }
-        let last = answer.failure.map(SearchEvent::Failed).into_iter().chain([SearchEvent::Done(done)]).collect();
+        let untold = Some(answer.untold).filter(|text| !text.is_empty()).map(SearchEvent::Content);
+        let end = answer.failure.map(SearchEvent::Failed).into_iter().chain([SearchEvent::Done(done)]);
+        let last = untold.into_iter().chain(end).collect();
         self.close(permit, &answer.model, Some(answer.first_token), answer.ending, Ok(last))
     }
 

@@ -1,8 +1,8 @@
 //! Ingestions, deletions and searches of several clients at once, while ports fail, held against what each of them was told.
 
-use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use enigma_core::TenantId;
@@ -56,9 +56,9 @@ struct Look {
 struct Run {
     world: World,
     dice: SeededIds,
-    time: Cell<u64>,
-    changes: RefCell<Vec<Change>>,
-    looks: RefCell<Vec<Look>>,
+    time: AtomicU64,
+    changes: Mutex<Vec<Change>>,
+    looks: Mutex<Vec<Look>>,
 }
 
 impl Run {
@@ -67,8 +67,7 @@ impl Run {
     }
 
     fn tick(&self) -> u64 {
-        self.time.set(self.time.get() + 1);
-        self.time.get()
+        self.time.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     async fn pause(&self) {
@@ -118,7 +117,7 @@ impl Run {
             self.world.settle_down().await;
         }
         let version = Some((version, u32::try_from(chunks).unwrap()));
-        self.changes.borrow_mut().push(Change { document, version, began, ended: self.tick(), done });
+        self.changes.lock().unwrap().push(Change { document, version, began, ended: self.tick(), done });
     }
 
     async fn delete(&self) {
@@ -126,7 +125,7 @@ impl Run {
         let context = self.world.context("acme").await;
         let deleted = self.world.documents.delete(&context, &document.to_owned().try_into().unwrap()).await;
         let done = deleted.is_ok().then_some(true);
-        self.changes.borrow_mut().push(Change { document, version: None, began, ended: self.tick(), done });
+        self.changes.lock().unwrap().push(Change { document, version: None, began, ended: self.tick(), done });
     }
 
     async fn search(&self) {
@@ -141,26 +140,26 @@ impl Run {
         let chunks = chunks.map(|it| (it.doc_id.as_str().to_owned(), it.chunk_id.parse().unwrap(), version(&it.text)));
         let chunks = chunks.collect();
         assert!(names(&events).iter().all(|name| DOCUMENTS.contains(name)));
-        self.looks.borrow_mut().push(Look { began, ended: self.tick(), chunks });
+        self.looks.lock().unwrap().push(Look { began, ended: self.tick(), chunks });
     }
 
     /// What was seen of each document is nothing or one whole version, that could be the newest one at the time.
     fn judge(&self, seed: u64, look: &Look) {
-        let changes = self.changes.borrow();
+        let changes = self.changes.lock().unwrap();
         for document in DOCUMENTS {
             let mut versions: BTreeMap<&str, u32> = BTreeMap::new();
             for (_, _, version) in look.chunks.iter().filter(|it| it.0 == document) {
                 *versions.entry(version).or_default() += 1;
             }
             assert!(versions.len() <= 1, "seed {seed}: a mixture of {versions:?}");
-            let seen = versions.into_iter().next();
+            let shown = versions.into_iter().next();
             let all = || changes.iter().filter(|change| change.document == document);
             let beginning = Change { document, version: None, began: 0, ended: 0, done: Some(true) };
             let candidates: Vec<_> = all().chain([&beginning]).collect();
             let explains = |change: &&&Change| {
-                let is_it = match (&change.version, seen) {
+                let is_it = match (&change.version, shown) {
                     (None, None) => true,
-                    (Some((name, count)), Some((seen, chunks))) => name == seen && *count == chunks,
+                    (Some((name, count)), Some((shown, chunks))) => name == shown && *count == chunks,
                     _ => false,
                 };
                 let is_over = all()
@@ -169,7 +168,7 @@ impl Run {
             };
             assert!(
                 candidates.iter().any(|it| explains(&it)),
-                "seed {seed}: {document} is seen as {seen:?} from {} to {}, after {candidates:?}",
+                "seed {seed}: {document} is seen as {shown:?} from {} to {}, after {candidates:?}",
                 look.began,
                 look.ended
             );
@@ -200,20 +199,20 @@ async fn run(seed: u64) -> (usize, usize, usize) {
             _ => EmbedderStep::Wait(std::time::Duration::from_millis(u64::try_from(below(600)).unwrap())),
         });
     }
-    let run = Run { world, dice, time: Cell::new(0), changes: RefCell::default(), looks: RefCell::default() };
+    let run = Run { world, dice, time: AtomicU64::new(0), changes: Mutex::default(), looks: Mutex::default() };
     passing(&run.world, join_all((0..CLIENTS).map(|_| run.client()))).await;
     run.world.assert_closed().await;
     let at = run.tick();
     let chunks = found(&run.world, "acme").await;
-    run.looks.borrow_mut().push(Look { began: at, ended: at, chunks });
-    for look in run.looks.borrow().iter() {
+    run.looks.lock().unwrap().push(Look { began: at, ended: at, chunks });
+    for look in run.looks.lock().unwrap().iter() {
         run.judge(seed, look);
     }
     run.world.corpus.inner_rest("acme").await;
     assert_eq!(run.world.corpus.inner_rest("acme").await, 0);
-    let changes = run.changes.borrow();
+    let changes = run.changes.lock().unwrap();
     let done = changes.iter().filter(|change| change.done == Some(true)).count();
-    (done, changes.len() - done, run.looks.borrow().len())
+    (done, changes.len() - done, run.looks.lock().unwrap().len())
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@ use crate::harness::{SECOND, World, ingested, passing, read_steps, tenant};
 
 /// A text of so many chunks, each of which tells of which version it is.
 pub(crate) fn parts(version: &str, count: usize) -> String {
-    (0..count).map(|n| format!("# Part {n}\n\nAll of version {version} here.\n\n")).collect()
+    let part = |n| format!("# Part {n}\n\nAll of version {version} here.\n\n");
+    (0..count).map(part).collect::<Vec<_>>().concat()
 }
 
 /// Every chunk that can be found: its document, its number, and the version that it tells.

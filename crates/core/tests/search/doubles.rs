@@ -38,7 +38,9 @@ pub(crate) enum Fault {
 
 /// The faults to come, by the name of the call, and the calls so far.
 #[derive(Clone, Default)]
-pub(crate) struct Faults(Arc<Mutex<(HashMap<&'static str, VecDeque<Fault>>, Vec<&'static str>)>>);
+pub(crate) struct Faults(Arc<Mutex<(Planned, Vec<&'static str>)>>);
+
+type Planned = HashMap<&'static str, VecDeque<Fault>>;
 
 impl Faults {
     /// The next calls of this name go so.

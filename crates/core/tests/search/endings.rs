@@ -151,7 +151,7 @@ async fn a_client_that_leaves_while_a_model_reads_pays_for_the_prompt() {
         let [record] = &world.records("/search")[..] else { panic!("one record") };
         assert_eq!((record.ending, record.estimated), (Ending::ClientGone, true));
         let spent = world.spent().await - before;
-        assert_eq!(if hangs_at == "embedder" { spent == 5 } else { spent > 50 }, true, "{hangs_at}: {spent}");
+        assert!(if hangs_at == "embedder" { spent == 5 } else { spent > 50 }, "{hangs_at}: {spent}");
     }
 }
 

@@ -174,7 +174,9 @@ async fn both_indexes_are_asked_about_one_generation() {
     assert!(futures_util::poll!(asking.as_mut()).is_pending());
     world.settle_down().await;
     assert_eq!(world.corpus.faults.count("matching"), 1);
-    world.add("acme", "tea", "# Of ice\n\nThe tea is cold here, all of it.\n\n# Of steam\n\nThe tea is hot here, very.").await;
+    world
+        .add("acme", "tea", "# Of ice\n\nThe tea is cold here, all of it.\n\n# Of steam\n\nThe tea is hot here, very.")
+        .await;
     let events = read(asking.await.unwrap().events).await;
     let texts: Vec<_> = sources(&events).iter().map(|source| source.text.as_str()).collect();
     assert!(!texts.contains(&"Boil the water, then let the tea steep."), "{texts:?}");

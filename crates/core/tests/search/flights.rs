@@ -151,3 +151,24 @@ async fn a_panic_of_the_first_one_holds_up_nobody() {
     assert_eq!(world.model.answers.calls().len(), 1);
     world.assert_closed().await;
 }
+
+#[tokio::test]
+async fn who_reads_slowly_holds_up_nobody_else_and_hears_all_of_it() {
+    let (world, _) = World::stocked(Setup::default()).await;
+    let pieces = (0..40).map(|n| say(&format!("{n} ")));
+    world
+        .model
+        .answers
+        .push(Script::new([Step::Wait(SECOND)].into_iter().chain(pieces).chain([crate::harness::finish()])));
+    let mut first = Box::pin(world.ask(world.question(QUERY).await));
+    assert!(poll!(first.as_mut()).is_pending());
+    world.settle_down().await;
+    let second = Box::pin(ask(&world, "acme"));
+    let (first, (status, events)) = futures_util::future::join(first, async { passing(&world, second).await }).await;
+    assert_eq!((status, done(&events).ending), (CacheStatus::Hit, Ending::Finished));
+    assert!(done(&events).latency < SECOND * 2);
+    let slow = read(first.unwrap().events).await;
+    assert_eq!((text(&slow), done(&slow).ending), (text(&events), Ending::Finished));
+    world.assert_closed().await;
+    assert_eq!(world.model.answers.calls().len(), 1);
+}

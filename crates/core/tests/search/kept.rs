@@ -1,4 +1,5 @@
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use enigma_core::retrieval::{MetadataFilter, SearchMode};
 use enigma_core::search::{CacheStatus, SearchCommand, SearchEvent};
@@ -7,6 +8,8 @@ use serde_json::json;
 
 use crate::doubles::Fault;
 use crate::harness::{SECOND, Setup, World, brewed, done, names, passing, read, tenant_json, text, usage};
+
+type Change = Box<dyn Fn(&mut SearchCommand)>;
 
 /// Asks as `acme`, and tells whether the answer was there.
 async fn asked(world: &World, change: impl FnOnce(&mut SearchCommand)) -> (CacheStatus, Vec<SearchEvent>) {
@@ -27,7 +30,7 @@ async fn an_answer_that_is_there_spends_nothing_and_is_the_same() {
     world.clock.advance(SECOND * 60);
     let (status, again) = asked(&world, |_| {}).await;
     assert_eq!((status, text(&again), names(&again)), (CacheStatus::Hit, text(&first), names(&first)));
-    assert_eq!((done(&again).tokens_in, done(&again).tokens_out, done(&again).latency), (0, 0, SECOND * 0));
+    assert_eq!((done(&again).tokens_in, done(&again).tokens_out, done(&again).latency), (0, 0, Duration::ZERO));
     assert_eq!((world.spent().await, world.embedder.calls().len()), (spent, calls));
     assert_eq!((world.model.answers.calls().len(), world.records("/search").len()), (1, 1));
     assert_eq!(world.books.take(), ["enter", "close"], "it takes a slot of the windows, and no tokens");
@@ -44,7 +47,7 @@ async fn whatever_changes_the_answer_is_asked_anew() {
         world.model.answers.push(brewed());
     }
     let filter = |value| MetadataFilter::from_json(&value).unwrap();
-    let changes: [(&str, Box<dyn Fn(&mut SearchCommand)>); 8] = [
+    let changes: [(&str, Change); 8] = [
         ("nothing", Box::new(|_| {})),
         ("query", Box::new(|it| it.query = "How does tea steep".into())),
         ("topK", Box::new(|it| it.top_k = 4)),
