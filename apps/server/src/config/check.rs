@@ -13,7 +13,7 @@ use enigma_core::search::SearchSettings;
 use enigma_core::session::PromptLimits;
 use enigma_core::{ModelId, ProviderId};
 use enigma_http::OverloadLimits;
-use enigma_ondevice::weights;
+use enigma_ondevice::weights::{self, Kind, Weights};
 use enigma_openai::{Endpoint, EndpointOptions, Secret};
 use enigma_operator::tenants::is_production;
 use enigma_sqlite::Synchronous;
@@ -326,14 +326,20 @@ fn api_key(checker: &mut Checker, field: &str, name: &str, variables: Variables<
     key
 }
 
+fn known_weights(checker: &mut Checker, field: &str, name: &str, kind: Kind) -> Option<Weights> {
+    let found = weights::find(name).filter(|weights| weights.kind == kind);
+    if found.is_none() {
+        let known = weights::KNOWN.iter().filter(|weights| weights.kind == kind);
+        let known = known.map(|weights| weights.name.to_ascii_lowercase()).collect::<Vec<_>>();
+        checker.refuse(field, format!("must be one of: {}", known.join(", ")));
+    }
+    found
+}
+
 fn ondevice(checker: &mut Checker, raw: RawOnDevice) -> Option<OnDeviceConfig> {
     let queue = checker.number("ondevice.queue", raw.queue, 1..=10_000);
     let conversations = checker.number("ondevice.max_conversations", raw.max_conversations, 1..=64);
-    let weights = weights::find(&raw.model_id);
-    if weights.is_none() {
-        let known = weights::KNOWN.iter().map(|weights| weights.name.to_ascii_lowercase()).collect::<Vec<_>>();
-        checker.refuse("ondevice.model_id", format!("must be one of: {}", known.join(", ")));
-    }
+    let weights = known_weights(checker, "ondevice.model_id", &raw.model_id, Kind::Chat);
     let model = checker.model("ondevice.model_id", Some(&raw.model_id));
     let directory = match raw.models_directory {
         Some(text) => Some(checker.path("ondevice.models_directory", &text)),
