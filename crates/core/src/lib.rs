@@ -10,15 +10,20 @@
 
 pub mod admission;
 pub mod books;
+mod caught;
 pub mod chat;
+mod client;
+pub mod embeddings;
 mod id;
 pub mod idempotency;
+pub mod ingest;
 pub mod ledger;
 pub mod limit;
 pub mod model;
 mod port_error;
 pub mod ports;
 pub mod retrieval;
+pub mod search;
 pub mod session;
 pub mod tenant;
 mod time;
@@ -26,6 +31,7 @@ pub mod token;
 pub mod turns;
 pub mod usage;
 
+pub use client::Events;
 pub use id::{
     InvalidId, KeyId, MessageId, ModelId, ProviderId, RequestId, SessionId, TenantId, TraceId, UserId, VersionId,
 };

@@ -44,6 +44,7 @@ fn every_setting_is_read_and_an_empty_one_is_none() {
     let other = |setting: &Setting| match setting.name {
         "ENVIRONMENT" => "PRD".to_owned(),
         "MODEL_ID" | "FALLBACK_MODEL_ID" | "EMBEDDING_MODEL_ID" => "@cf/m".to_owned(),
+        "VECTORIZE_METADATA_INDEXES" => "lang:string, year:number".to_owned(),
         "ENIGMA_GATEWAY_ID" => "gateway".to_owned(),
         "ENIGMA_AI_MODELS" => "@cf/a, @cf/b".to_owned(),
         "ENIGMA_PROVIDERS" => {

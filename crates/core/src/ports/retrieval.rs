@@ -24,7 +24,7 @@ pub struct VectorQuery<'a> {
 /// Chunks in which words occur.
 #[derive(Debug, Clone, Copy)]
 pub struct KeywordQuery<'a> {
-    /// Words of letters and digits, in lower case, each once, 1 to 32; any of them may occur.
+    /// Words, as [`words`](crate::retrieval::words) cuts them, each once, 1 to 32; any of them may occur.
     pub words: &'a [String],
     /// Which documents count.
     pub filter: &'a MetadataFilter,
@@ -44,7 +44,7 @@ pub struct KeywordQuery<'a> {
 /// - A version is published with all of its chunks, and each document has the version that was published last.
 /// - The generation grows with each publication and each deletion, and with nothing else. Before a caller learns that a corpus has
 ///   changed, its state tells the new generation.
-/// - While a tenant has documents, all have vectors of one space.
+/// - While a tenant has documents, all have vectors of one space. Nothing is near to a vector of another number of dimensions.
 /// - What is found depends on nothing but the tenant's own documents: other tenants change neither which chunks are found nor
 ///   their scores. Best first; those of the same score are in the order of document and chunk.
 /// - A durable adapter keeps what was published when it is killed.
@@ -56,7 +56,8 @@ pub trait Corpus: Send + Sync {
     /// [`PortError`].
     async fn state(&self, tenant: &TenantId) -> Result<CorpusState, PortError>;
 
-    /// Adds chunks to a version that nobody sees yet. A chunk that is staged again replaces itself.
+    /// Adds chunks to a version that nobody sees yet. A chunk that is staged again replaces itself. What comes for a version that
+    /// was published changes nothing.
     ///
     /// # Errors
     /// [`PortError`]; some of the chunks may have been added.
@@ -68,8 +69,9 @@ pub trait Corpus: Send + Sync {
         now: Timestamp,
     ) -> Result<(), PortError>;
 
-    /// Makes a version the one that is found, when exactly `chunks` chunks of it are staged. Asked again after it was published,
-    /// and no other version since, it says so again.
+    /// Makes a version the one that is found, when exactly `chunks` chunks of it, one at least, are staged for that document and
+    /// that space. Asked again after it was published, and neither another version nor a deletion since, it says so again, with
+    /// the generation that the corpus has by now.
     ///
     /// # Errors
     /// [`PortError`]; whether it was published is unknown after [`PortError::Timeout`], otherwise it was not.
@@ -112,14 +114,15 @@ pub trait Corpus: Send + Sync {
     /// [`PortError`].
     async fn nearest(&self, tenant: &TenantId, query: VectorQuery<'_>) -> Result<Vec<Passage>, PortError>;
 
-    /// The chunks in which words of the query occur, by BM25 or what comes near to it.
+    /// The chunks in which words of the query occur, by BM25 or what comes near to it: rare words count more, and the filter does
+    /// not change what they count.
     ///
     /// # Errors
     /// [`PortError`].
     async fn matching(&self, tenant: &TenantId, query: KeywordQuery<'_>) -> Result<Vec<Passage>, PortError>;
 
-    /// Removes versions of `tenant` that were staged before `before` and never published, and whatever else was left behind;
-    /// tells how many chunks went.
+    /// Removes versions of `tenant` for which nothing was staged since `before` and that were never published, and whatever else
+    /// was left behind; tells how many chunks went.
     ///
     /// # Errors
     /// [`PortError`].

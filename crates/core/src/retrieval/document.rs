@@ -51,6 +51,13 @@ impl fmt::Display for DocumentId {
     }
 }
 
+impl std::str::FromStr for DocumentId {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        Self::new(text)
+    }
+}
+
 impl TryFrom<String> for DocumentId {
     type Error = InvalidId;
     fn try_from(text: String) -> Result<Self, InvalidId> {
@@ -174,7 +181,7 @@ pub struct Staging<'a> {
     pub space: &'a EmbeddingSpace,
 }
 
-/// Why a version was not published. Nothing has changed.
+/// Why a version was not published. Nothing has changed. When both are true, it is the first.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PublishError {
     /// The tenant has documents, whose vectors are in another space.
