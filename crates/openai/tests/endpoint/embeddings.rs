@@ -1,18 +1,25 @@
 //! Vectors.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
 use enigma_core::ModelId;
 use enigma_core::model::{Embedder, EmbeddingCall, Embeddings, ModelError, WHOLE_ANSWER_LIMIT};
-use enigma_openai::{Endpoint, EndpointOptions, InvalidEndpoint, Secret};
+use enigma_memory::testing::HashEmbedder;
+use enigma_openai::{
+    Endpoint, EndpointOptions, InvalidEndpoint, NativeTransport, OpenAiEmbedder, Secret, TransportOptions,
+};
 use futures_util::stream;
 use serde_json::{Value, json};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use crate::calls;
 use crate::provider::{Provider, piped, typed};
@@ -161,6 +168,39 @@ async fn who_goes_away_ends_the_exchange() {
     let pieces = opened.recv().unwrap();
     tokio::time::timeout(Duration::from_secs(10), pieces.closed()).await.expect("the provider sees it");
 }
+
+/// A provider that embeds by the words, and answers back to front.
+async fn words() -> (OpenAiEmbedder, JoinHandle<()>) {
+    let handler = async |Json(body): Json<Value>| {
+        let inputs = serde_json::from_value(body["input"].clone()).unwrap();
+        let dimensions = body.get("dimensions").map(|dimensions| serde_json::from_value(dimensions.clone()).unwrap());
+        let Embeddings { vectors, prompt_tokens } =
+            HashEmbedder::default().answer(&EmbeddingCall { inputs, dimensions, ..call() });
+        let items = vectors.into_iter().enumerate().rev();
+        let data: Vec<_> = items.map(|(index, vector)| json!({ "index": index, "embedding": vector })).collect();
+        Json(json!({ "data": data, "usage": { "prompt_tokens": prompt_tokens } }))
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Endpoint::new(EndpointOptions::at(format!("http://{}", listener.local_addr().unwrap()))).unwrap();
+    let app = Router::new().route("/embeddings", post(handler));
+    #[expect(clippy::disallowed_methods, reason = "the provider ends with its test's runtime")]
+    let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let transport = NativeTransport::new(&TransportOptions::default()).unwrap();
+    (OpenAiEmbedder::new(endpoint, Arc::new(transport)), task)
+}
+
+macro_rules! run {
+    ($case:ident) => {
+        #[tokio::test]
+        async fn $case() {
+            let (embedder, task) = words().await;
+            enigma_contract::embedder::$case(&embedder, "words").await;
+            task.abort();
+        }
+    };
+}
+
+enigma_contract::embedder_cases!(run);
 
 #[test]
 fn a_model_without_a_name_there_is_refused_at_the_start() {
