@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use enigma_core::chat::ChatSettings;
+use enigma_core::search::SearchSettings;
 use enigma_core::model::{BreakerPolicy, ModelTimeouts, RetryPolicy};
 use enigma_core::{ModelId, ProviderId};
 use enigma_http::OverloadLimits;
@@ -38,6 +39,7 @@ pub(crate) struct Config {
     pub(crate) tenants_directory: PathBuf,
     pub(crate) storage: Storage,
     pub(crate) chat: ChatSettings,
+    pub(crate) search: SearchSettings,
     pub(crate) models: ModelsConfig,
     pub(crate) providers: Vec<ProviderConfig>,
     pub(crate) ondevice: Option<OnDeviceConfig>,
@@ -60,6 +62,8 @@ pub(crate) struct ServerConfig {
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) shutdown_grace: Duration,
     pub(crate) max_body_bytes: usize,
+    /// Of bodies with a document.
+    pub(crate) max_document_body_bytes: usize,
     pub(crate) max_message_chars: usize,
     pub(crate) keep_alive: Duration,
     pub(crate) max_connections: usize,

@@ -52,8 +52,8 @@ pub(crate) async fn load(config: &OnDeviceConfig, show: &Show) -> Result<OnDevic
 }
 
 async fn fetch(config: &OnDeviceConfig, show: &Show) -> Result<PathBuf, OnDeviceError> {
-    let path = config.directory.join(config.weights.file);
     if !config.pull {
+        let path = config.weights.path(&config.directory);
         let missing = || OnDeviceError::Missing(config.model.to_string(), config.directory.clone());
         return if path.is_file() { Ok(path) } else { Err(missing()) };
     }

@@ -8,8 +8,11 @@ use axum::Router;
 use enigma_core::ProviderId;
 use enigma_core::admission::Admission;
 use enigma_core::chat::{ChatPorts, ChatService, SessionService};
-use enigma_core::model::{ModelGateway, ModelRoute, StaticCatalog};
+use enigma_core::embeddings::{EmbedPorts, EmbedService};
+use enigma_core::ingest::{DocumentService, IngestPorts, IngestService, IngestSettings};
+use enigma_core::model::{EmbeddingGateway, ModelGateway, ModelRoute, StaticCatalog, StaticEmbedderCatalog};
 use enigma_core::ports::{Clock, IdSource, TenantDirectory, TokenVerifier, TurnQueue};
+use enigma_core::search::{SearchPorts, SearchService};
 use enigma_core::tenant::Resolver;
 use enigma_core::token::KeyAgePolicy;
 use enigma_http::{App, AppPorts, HttpSettings, Readiness};
@@ -73,7 +76,7 @@ pub(crate) fn tokens(
 pub(crate) fn router(
     config: &Config,
     tenants: Arc<MemoryTenantDirectory>,
-    catalog: StaticCatalog,
+    (catalog, embedders): (StaticCatalog, StaticEmbedderCatalog),
     stores: &Stores,
     tokens: Arc<dyn TokenVerifier>,
 ) -> Router {
@@ -93,8 +96,38 @@ pub(crate) fn router(
         models.retry,
         models.timeouts,
     );
+    let embeddings = EmbeddingGateway::new(
+        Arc::new(embedders),
+        Arc::clone(&clock),
+        Arc::clone(&ids),
+        models.breaker,
+        models.retry,
+        models.timeouts.first_token,
+    );
+    let admission = Admission::new(books, lifetime);
+    let search = SearchPorts {
+        admission: admission.clone(),
+        models: gateway.clone(),
+        embeddings: embeddings.clone(),
+        corpus: Arc::clone(&stores.corpus),
+        cache: Arc::clone(&stores.cache),
+        reranker: None,
+        clock: Arc::clone(&clock),
+        ids: Arc::clone(&ids),
+    };
+    let ingest = IngestPorts {
+        admission: admission.clone(),
+        embeddings: embeddings.clone(),
+        corpus: Arc::clone(&stores.corpus),
+        idempotency: Arc::clone(&stores.idempotency),
+        clock: Arc::clone(&clock),
+        ids: Arc::clone(&ids),
+    };
+    let (request_timeout, send_timeout) = (config.chat.request_timeout, config.chat.send_timeout);
+    let ingesting = IngestSettings { request_timeout, send_timeout, ..IngestSettings::default() };
+    let embed = EmbedPorts { admission: admission.clone(), embeddings, clock: Arc::clone(&clock) };
     let chat = ChatPorts {
-        admission: Admission::new(books, lifetime),
+        admission,
         models: gateway,
         turns,
         idempotency: Arc::clone(&stores.idempotency),
@@ -112,6 +145,10 @@ pub(crate) fn router(
             Arc::clone(&clock),
             DELETION_PATIENCE,
         ),
+        search: SearchService::new(search, config.search.clone()),
+        ingest: IngestService::new(ingest, ingesting),
+        documents: DocumentService::new(Arc::clone(&stores.corpus)),
+        embeddings: EmbedService::new(embed, request_timeout),
         clock: Arc::clone(&clock),
         ids,
         readiness: Arc::new(StoresAnswer { stores: stores.clone(), clock }),
@@ -119,6 +156,7 @@ pub(crate) fn router(
     let settings = HttpSettings {
         environment: config.environment.name.clone(),
         max_body_bytes: config.server.max_body_bytes,
+        max_document_body_bytes: config.server.max_document_body_bytes,
         max_message_chars: config.server.max_message_chars,
         keep_alive: config.server.keep_alive,
     };

@@ -204,7 +204,10 @@ impl<'a> Desk<'a> {
             assert!(page.next.is_none() || page.next == page.documents.last().map(|it| it.document.id.clone()));
             all.extend(page.documents);
             match page.next {
-                Some(next) => after = Some(next),
+                Some(next) => {
+                    assert!(after.is_none_or(|after| next > after), "pages lead on");
+                    after = Some(next);
+                }
                 None => return all,
             }
         }

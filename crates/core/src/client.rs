@@ -77,13 +77,18 @@ impl<E> Client<E> {
         .await
     }
 
+    /// Hands an event to the client, if there is room for it; else gives it back.
+    pub(crate) fn offer(&mut self, event: E) -> Result<Option<E>, Ending> {
+        match self.events.try_send(event) {
+            Ok(()) => Ok(None),
+            Err(refused) if refused.is_disconnected() => Err(Ending::ClientGone),
+            Err(full) => Ok(Some(full.into_inner())),
+        }
+    }
+
     /// Hands an event to the client. A client that takes none for too long counts as gone.
     pub(crate) async fn send(&mut self, event: E) -> Result<(), Ending> {
-        let event = match self.events.try_send(event) {
-            Ok(()) => return Ok(()),
-            Err(refused) if refused.is_disconnected() => return Err(Ending::ClientGone),
-            Err(full) => full.into_inner(),
-        };
+        let Some(event) = self.offer(event)? else { return Ok(()) };
         let mut events = self.events.clone();
         let mut patience = self.clock.sleep(self.send_timeout);
         let mut sending = pin!(events.send(event));

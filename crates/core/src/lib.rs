@@ -10,8 +10,10 @@
 
 pub mod admission;
 pub mod books;
+mod caught;
 pub mod chat;
 mod client;
+pub mod embeddings;
 mod id;
 pub mod idempotency;
 pub mod ingest;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ struct Inner {
     /// Held by whoever reads a ledger.
     loading: Mutex<()>,
     histories: Histories,
+    /// Whether the index of words may hold what was removed from it.
+    has_removed_words: AtomicBool,
     counters: Arc<Counters>,
     closed: watch::Receiver<bool>,
 }
@@ -117,6 +119,8 @@ impl Database {
             ledgers: Ledgers::default(),
             loading: Mutex::default(),
             histories: Histories::new(options.history_bytes),
+            // Nobody knows what the last process did.
+            has_removed_words: AtomicBool::new(true),
             counters,
             closed,
         };
@@ -209,6 +213,25 @@ impl Database {
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         self.inner.readers.read(function).await
+    }
+
+    /// Has `function` done by a reader, of which searches leave some to others.
+    pub(crate) async fn search<T, F>(&self, function: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.inner.readers.search(function).await
+    }
+
+    /// Words were removed from their index.
+    pub(crate) fn words_were_removed(&self) {
+        self.inner.has_removed_words.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether words were removed since this was asked last, or since the database was opened.
+    pub(crate) fn take_removed_words(&self) -> bool {
+        self.inner.has_removed_words.swap(false, Ordering::Relaxed)
     }
 
     /// Has upkeep done by the writer, between two transactions.

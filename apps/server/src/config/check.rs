@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use enigma_core::chat::ChatSettings;
 use enigma_core::model::{BreakerPolicy, ModelOverrides, ModelTimeouts, RetryPolicy};
+use enigma_core::search::SearchSettings;
 use enigma_core::session::PromptLimits;
 use enigma_core::{ModelId, ProviderId};
 use enigma_http::OverloadLimits;
-use enigma_ondevice::weights;
+use enigma_ondevice::weights::{self, Kind, Weights};
 use enigma_openai::{Endpoint, EndpointOptions, Secret};
 use enigma_operator::tenants::is_production;
 use enigma_sqlite::Synchronous;
@@ -22,7 +23,9 @@ use crate::client_address::{Network, TrustedProxies};
 use crate::sockets::Place;
 use crate::tls::TlsFiles;
 
-use super::raw::{RawChat, RawConfig, RawModels, RawOnDevice, RawOverload, RawProvider, RawServer, RawStorage, RawTls};
+use super::raw::{
+    RawChat, RawConfig, RawModels, RawOnDevice, RawOverload, RawProvider, RawSearch, RawServer, RawStorage, RawTls,
+};
 use super::{
     Config, Environment, LogConfig, ModelsConfig, OnDeviceConfig, ProviderConfig, ServerConfig, Storage, Variables,
 };
@@ -44,6 +47,7 @@ pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, 
     let tls = raw.tls.and_then(|raw| tls(&mut checker, &raw));
     let storage = storage(&mut checker, &raw.storage);
     let chat = chat(&mut checker, &raw.chat);
+    let search = chat.as_ref().and_then(|chat| search(&mut checker, &raw.search, chat));
     let models = models(&mut checker, &raw.models);
     let providers = providers(&mut checker, raw.providers, variables);
     let ondevice = raw.ondevice.and_then(|raw| ondevice(&mut checker, raw));
@@ -62,13 +66,14 @@ pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, 
     }
 
     let problems = checker.0;
-    match (environment, server, overload, storage, chat, models, level, json) {
+    match (environment, server, overload, storage, chat, search, models, level, json) {
         (
             Some(environment),
             Some(server),
             Some(overload),
             Some(storage),
             Some(chat),
+            Some(search),
             Some(models),
             Some(level),
             Some(json),
@@ -82,6 +87,7 @@ pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, 
                 tenants_directory,
                 storage,
                 chat,
+                search,
                 models,
                 providers,
                 ondevice,
@@ -131,6 +137,7 @@ fn server(checker: &mut Checker, raw: &RawServer) -> Option<ServerConfig> {
     let mut number = |field: &str, value, range| checker.number(&format!("server.{field}"), value, range);
     Some(ServerConfig {
         max_body_bytes: number("max_request_body_size", raw.max_request_body_size, 1..=16 << 20)?,
+        max_document_body_bytes: number("max_document_body_size", raw.max_document_body_size, 1..=64 << 20)?,
         max_message_chars: number("max_message_length", raw.max_message_length, 1..=10_000)?,
         max_connections: number("max_connections", raw.max_connections, 1..=1_000_000)?,
         max_connections_per_address: number(
@@ -230,6 +237,28 @@ fn chat(checker: &mut Checker, raw: &RawChat) -> Option<ChatSettings> {
     })
 }
 
+/// What chats and searches have in common is set for chats.
+fn search(checker: &mut Checker, raw: &RawSearch, chat: &ChatSettings) -> Option<SearchSettings> {
+    let mut number = |field: &str, value, range| checker.number::<u32>(&format!("search.{field}"), value, range);
+    let prompt_tokens = number("prompt_tokens", raw.prompt_tokens, 300..=1_000_000);
+    let max_tokens = number("max_tokens", raw.max_tokens, 1..=1_000_000);
+    let rewrite = number("rewrite_timeout_ms", raw.rewrite_timeout_ms, 0..=60_000);
+    let follow_up = number("follow_up_wait_ms", raw.follow_up_wait_ms, 0..=60_000);
+    let cache = number("cache_seconds", raw.cache_seconds, 0..=31_536_000);
+    let or_none = |millis: u32| (millis > 0).then(|| Duration::from_millis(millis.into()));
+    Some(SearchSettings {
+        overrides: chat.overrides.clone(),
+        prompt_tokens: prompt_tokens?.into(),
+        max_tokens: max_tokens?,
+        rewrite_timeout: or_none(rewrite?),
+        follow_up_wait: or_none(follow_up?),
+        cache_for: Duration::from_secs(cache?.into()),
+        request_timeout: chat.request_timeout,
+        send_timeout: chat.send_timeout,
+        ..SearchSettings::default()
+    })
+}
+
 fn models(checker: &mut Checker, raw: &RawModels) -> Option<ModelsConfig> {
     let mut seconds = |field: &str, value| checker.seconds(&format!("models.{field}"), value, 1..=3600);
     let first_token = seconds("first_token_timeout_seconds", raw.first_token_timeout_seconds);
@@ -297,14 +326,20 @@ fn api_key(checker: &mut Checker, field: &str, name: &str, variables: Variables<
     key
 }
 
+fn known_weights(checker: &mut Checker, field: &str, name: &str, kind: Kind) -> Option<Weights> {
+    let found = weights::find(name).filter(|weights| weights.kind == kind);
+    if found.is_none() {
+        let known = weights::KNOWN.iter().filter(|weights| weights.kind == kind);
+        let known = known.map(|weights| weights.name.to_ascii_lowercase()).collect::<Vec<_>>();
+        checker.refuse(field, format!("must be one of: {}", known.join(", ")));
+    }
+    found
+}
+
 fn ondevice(checker: &mut Checker, raw: RawOnDevice) -> Option<OnDeviceConfig> {
     let queue = checker.number("ondevice.queue", raw.queue, 1..=10_000);
     let conversations = checker.number("ondevice.max_conversations", raw.max_conversations, 1..=64);
-    let weights = weights::find(&raw.model_id);
-    if weights.is_none() {
-        let known = weights::KNOWN.iter().map(|weights| weights.name.to_ascii_lowercase()).collect::<Vec<_>>();
-        checker.refuse("ondevice.model_id", format!("must be one of: {}", known.join(", ")));
-    }
+    let weights = known_weights(checker, "ondevice.model_id", &raw.model_id, Kind::Chat);
     let model = checker.model("ondevice.model_id", Some(&raw.model_id));
     let directory = match raw.models_directory {
         Some(text) => Some(checker.path("ondevice.models_directory", &text)),

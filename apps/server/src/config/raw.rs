@@ -14,6 +14,7 @@ pub(super) struct RawConfig {
     pub(super) tenants: RawTenants,
     pub(super) storage: RawStorage,
     pub(super) chat: RawChat,
+    pub(super) search: RawSearch,
     pub(super) models: RawModels,
     pub(super) providers: Vec<RawProvider>,
     pub(super) ondevice: Option<RawOnDevice>,
@@ -28,6 +29,7 @@ pub(super) struct RawServer {
     pub(super) trusted_proxies: Vec<String>,
     pub(super) shutdown_grace_seconds: u64,
     pub(super) max_request_body_size: u64,
+    pub(super) max_document_body_size: u64,
     pub(super) max_message_length: u64,
     pub(super) keep_alive_seconds: u64,
     pub(super) max_connections: u64,
@@ -78,6 +80,16 @@ pub(super) struct RawChat {
     pub(super) max_tokens: u64,
     pub(super) request_timeout_seconds: u64,
     pub(super) send_timeout_seconds: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSearch {
+    pub(super) prompt_tokens: u64,
+    pub(super) max_tokens: u64,
+    pub(super) rewrite_timeout_ms: u64,
+    pub(super) follow_up_wait_ms: u64,
+    pub(super) cache_seconds: u64,
 }
 
 #[derive(Deserialize)]

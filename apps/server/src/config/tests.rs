@@ -106,6 +106,12 @@ fn the_on_device_model_is_on_where_its_section_is() {
     let ondevice = load("[ondevice]", &[], &[]).unwrap().ondevice.unwrap();
     assert_eq!((ondevice.model.as_str(), ondevice.queue, ondevice.pull), ("smollm2-135m-instruct", 32, true));
     assert!(load("", &[], &["--ondevice-pull", "false"]).unwrap().ondevice.is_some_and(|model| !model.pull));
+    assert_refused(
+        "[ondevice]\nmodel_id = \"all-minilm-l6-v2\"",
+        &[],
+        &[],
+        &["enigma.toml: ondevice.model_id: must be one of: smollm2-135m-instruct"],
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@ use futures_channel::oneshot;
 use super::command::{IngestCommand, IngestDone, IngestEvent};
 use super::service::Shared;
 use crate::admission::{AdmissionError, Entry, Permit, Spent};
+use crate::caught::caught;
 use crate::chat::ChatError;
 use crate::client::Client;
 use crate::id::{ModelId, VersionId};
@@ -127,6 +128,9 @@ impl Run {
             return Err((opening, RetrievalError::from(GatewayError::UnknownModel(model.clone())).into()));
         }
         let chunks = chunk(&normalise(&self.command.text), &self.command.chunking);
+        if chunks.is_empty() {
+            return Err((opening, RetrievalError::NoText.into()));
+        }
         if chunks.len() > settings.max_chunks {
             let error = RetrievalError::TooManyChunks { chunks: chunks.len(), most: settings.max_chunks };
             return Err((opening, error.into()));
@@ -154,12 +158,13 @@ impl Run {
     ) -> Outcome {
         let ports = &self.shared.ports;
         let free = |opening, error| Outcome { spent: Spent::Nothing, record: None, told: Err((opening, error)) };
-        let state = match client.race(ports.corpus.state(self.context.id())).await {
+        let state = match client.race(caught("corpus", ports.corpus.state(self.context.id()))).await {
             Ok(Ok(state)) => state,
             Ok(Err(error)) => return free(opening, error.into()),
             Err(ending) => return free(opening, Failure::Ending(ending).error()),
         };
-        if let Some(has) = state.space.filter(|has| has.model != *model) {
+        let has = state.space;
+        if let Some(has) = has.clone().filter(|has| has.model != *model) {
             return free(opening, RetrievalError::OtherSpace { has, model: model.clone(), dimensions: None });
         }
         let inputs: Vec<String> = chunks.iter().map(|chunk| self.input(chunk)).collect();
@@ -175,9 +180,13 @@ impl Run {
         let total = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
         let opened = Opened { model: model.clone(), chunks: total, rate: *entry.rate(), replayed: false };
         let mut opening = Some((opening, opened));
-        let published = self.publish(client, &permit, model, version, chunks, inputs, &mut opening).await;
+        let published = self.embed(client, &permit, model, has.as_ref(), version, chunks, inputs, &mut opening).await;
+        let published = match published {
+            Ok(space) => self.publish(version, space, total).await.map_err(Failure::Error),
+            Err(failure) => Err(failure),
+        };
         if published.is_err() {
-            degrade(ports.corpus.discard(self.context.id(), version).await);
+            degrade(caught("corpus", ports.corpus.discard(self.context.id(), version)).await);
         }
         let ending = published.as_ref().err().map_or(Ending::Finished, Failure::ending);
         let done = IngestDone {
@@ -206,32 +215,58 @@ impl Run {
         Outcome { spent, record, told }
     }
 
+    /// Has all chunks embedded; the space that they are in.
     #[expect(clippy::too_many_arguments, reason = "each is of another kind, and this is the one call")]
-    async fn publish(
+    async fn embed(
         &self,
         client: &mut Client<IngestEvent>,
         permit: &Permit,
         model: &ModelId,
+        has: Option<&EmbeddingSpace>,
         version: VersionId,
         chunks: Vec<Chunk>,
         inputs: Vec<String>,
         opening: &mut Option<(Opening, Opened)>,
-    ) -> Result<(), Failure> {
-        let ports = &self.shared.ports;
-        let (tenant, document) = (self.context.tenant(), &self.command.document);
+    ) -> Result<EmbeddingSpace, Failure> {
         let deadline = self.started.saturating_add(self.shared.settings.request_timeout);
         let call = EmbeddingCall { model: model.clone(), inputs, dimensions: None, metadata: self.metadata() };
-        let mut batches = ports.embeddings.batches(permit, tenant, call, deadline)?;
+        let mut batches = self.shared.ports.embeddings.batches(permit, self.context.tenant(), call, deadline)?;
+        let staged = self.stage(client, &mut batches, has, version, chunks, opening).await;
+        // What was let go in the middle of its work has read what it was given.
+        let unanswered = batches.unanswered();
+        if unanswered > 0 {
+            self.tally.add(unanswered, 0, true, Some(&batches.provider));
+        }
+        staged
+    }
+
+    /// Stages each batch of chunks as it comes.
+    async fn stage(
+        &self,
+        client: &mut Client<IngestEvent>,
+        batches: &mut EmbeddingBatches,
+        has: Option<&EmbeddingSpace>,
+        version: VersionId,
+        chunks: Vec<Chunk>,
+        opening: &mut Option<(Opening, Opened)>,
+    ) -> Result<EmbeddingSpace, Failure> {
+        let ports = &self.shared.ports;
+        let (tenant, document) = (self.context.id(), &self.command.document.id);
         let total = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
         let (mut rest, mut done, mut in_space) = (chunks.into_iter(), 0, None);
-        while let Some(batch) = self.next_batch(client, &mut batches).await? {
+        while let Some(batch) = self.next_batch(client, batches).await? {
             let EmbeddedBatch { space, vectors, tokens, estimated } = batch;
             self.tally.add(tokens, 0, estimated, Some(&batches.provider));
+            if let Some(has) = has.filter(|has| **has != space) {
+                // Before anything is written, and before the rest is paid for.
+                return Err(other_space(has.clone(), space).into());
+            }
+            // The vectors come first: of what is on the right none is taken when they have come to their end.
             let embedded: Vec<_> =
-                rest.by_ref().zip(vectors).map(|(chunk, vector)| EmbeddedChunk { chunk, vector }).collect();
+                vectors.into_iter().zip(rest.by_ref()).map(|(vector, chunk)| EmbeddedChunk { chunk, vector }).collect();
             done += u32::try_from(embedded.len()).unwrap_or(u32::MAX);
-            let staging = Staging { document: &document.id, version, space: &space };
-            let staged = ports.corpus.stage(tenant.id(), staging, &embedded, ports.clock.now());
+            let staging = Staging { document, version, space: &space };
+            let staged = caught("corpus", ports.corpus.stage(tenant, staging, &embedded, ports.clock.now()));
             client.race(staged).await.map_err(Failure::Ending)??;
             in_space = Some(space);
             // The one who waits for all of it is told at the end, what went wrong with what came first too.
@@ -242,16 +277,26 @@ impl Run {
                 client.send(IngestEvent::Progress { done, total }).await.map_err(Failure::Ending)?;
             }
         }
-        let space = in_space.ok_or(RetrievalError::Lost)?;
-        let now = ports.clock.now();
-        // Not in a race: whether it was published must be known.
-        match ports.corpus.publish(tenant.id(), version, document, &space, total, now).await? {
+        Ok(in_space.ok_or(RetrievalError::Lost)?)
+    }
+
+    /// Has the version found from now on. Not in a race: whether it was published must be known.
+    async fn publish(&self, version: VersionId, space: EmbeddingSpace, chunks: u32) -> Result<(), RetrievalError> {
+        let ports = &self.shared.ports;
+        let (tenant, document) = (self.context.id(), &self.command.document);
+        let ask = || {
+            let now = ports.clock.now();
+            caught("corpus", ports.corpus.publish(tenant, version, document, &space, chunks, now))
+        };
+        let published = match ask().await {
+            // Nobody knows. Asked again, the corpus says so, or does it now.
+            Err(PortError::Timeout { .. }) => ask().await,
+            published => published,
+        };
+        match published? {
             Ok(_) => Ok(()),
-            Err(PublishError::NotStaged) => Err(RetrievalError::Lost.into()),
-            Err(PublishError::OtherSpace { has }) => {
-                let EmbeddingSpace { model, dimensions } = space;
-                Err(RetrievalError::OtherSpace { has, model, dimensions: Some(dimensions) }.into())
-            }
+            Err(PublishError::NotStaged) => Err(RetrievalError::Lost),
+            Err(PublishError::OtherSpace { has }) => Err(other_space(has, space)),
         }
     }
 
@@ -353,6 +398,10 @@ impl Run {
         let Some((key, _)) = &self.command.idempotency else { return };
         degrade(self.shared.ports.idempotency.abandon(self.context.id(), key, &self.command.request).await);
     }
+}
+
+fn other_space(has: EmbeddingSpace, of: EmbeddingSpace) -> RetrievalError {
+    RetrievalError::OtherSpace { has, model: of.model, dimensions: Some(of.dimensions) }
 }
 
 /// Tells the caller, who may have gone.

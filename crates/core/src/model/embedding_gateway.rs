@@ -1,6 +1,7 @@
 //! Calls of embedding models: batches, retries, breakers and timeouts, the same for every provider.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
@@ -123,11 +124,13 @@ impl EmbeddingGateway {
         let (provider, texts) = (route.provider.clone(), call.inputs.len());
         let mut calls = cut(call, route.max_batch.max(1)).into_iter();
         let Some(first) = calls.next() else { return Err(nothing_to_embed(model)) };
-        let ask = Arc::new(Ask { route, attempts: self.attempts.clone(), timeout: self.timeout, deadline });
+        let asked = Arc::new(AtomicU64::new(0));
+        let ask = Ask { route, attempts: self.attempts.clone(), timeout: self.timeout, deadline, asked: asked.clone() };
+        let ask = Arc::new(ask);
         let alone = Arc::clone(&ask);
         let stream = stream::once(async move { alone.embed(first, None).await }).flat_map(move |first| {
             // The others have to have as many dimensions as the first, and are not asked for when it has failed.
-            let dimensions = first.as_ref().map(|batch| batch.space.dimensions).ok();
+            let dimensions = first.1.as_ref().map(|batch| batch.space.dimensions).ok();
             let others = if dimensions.is_some() { std::mem::take(&mut calls) } else { Vec::new().into_iter() };
             let ask = Arc::clone(&ask);
             let others = stream::iter(others).map(move |call| {
@@ -136,7 +139,7 @@ impl EmbeddingGateway {
             });
             stream::iter([first]).chain(others.buffered(CONCURRENCY))
         });
-        Ok(EmbeddingBatches { provider, texts, stream: Some(stream.boxed()) })
+        Ok(EmbeddingBatches { provider, texts, asked, stream: Some(stream.boxed()) })
     }
 }
 
@@ -146,7 +149,10 @@ pub struct EmbeddingBatches {
     pub provider: ProviderId,
     /// The texts of all batches together.
     pub texts: usize,
-    stream: Option<BoxStream<'static, Result<EmbeddedBatch, GatewayError>>>,
+    /// Tokens of the batches that the provider was asked for, and that were not handed over.
+    asked: Arc<AtomicU64>,
+    /// Each with its estimate of tokens.
+    stream: Option<BoxStream<'static, (u64, Result<EmbeddedBatch, GatewayError>)>>,
 }
 
 impl EmbeddingBatches {
@@ -155,11 +161,20 @@ impl EmbeddingBatches {
     /// # Errors
     /// [`GatewayError`] of the batch that failed.
     pub async fn next(&mut self) -> Option<Result<EmbeddedBatch, GatewayError>> {
-        let batch = self.stream.as_mut()?.next().await;
+        let batch = self.stream.as_mut()?.next().await.map(|(tokens, batch)| {
+            self.asked.fetch_sub(tokens, Ordering::Relaxed);
+            batch
+        });
         if !matches!(batch, Some(Ok(_))) {
             self.stream = None;
         }
         batch
+    }
+
+    /// Estimated tokens of the batches that the provider was asked for and that have not come: whoever lets them go has spent
+    /// that too.
+    pub fn unanswered(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 }
 
@@ -169,13 +184,25 @@ struct Ask {
     attempts: Attempts,
     timeout: Duration,
     deadline: Timestamp,
+    asked: Arc<AtomicU64>,
 }
 
 impl Ask {
-    async fn embed(&self, call: EmbeddingCall, dimensions: Option<u32>) -> Result<EmbeddedBatch, GatewayError> {
+    async fn embed(&self, call: EmbeddingCall, dimensions: Option<u32>) -> (u64, Result<EmbeddedBatch, GatewayError>) {
+        let estimate = call.inputs.iter().map(|text| estimate_tokens(text)).sum();
+        self.asked.fetch_add(estimate, Ordering::Relaxed);
+        (estimate, self.answer(&call, dimensions, estimate).await)
+    }
+
+    async fn answer(
+        &self,
+        call: &EmbeddingCall,
+        dimensions: Option<u32>,
+        estimate: u64,
+    ) -> Result<EmbeddedBatch, GatewayError> {
         let (provider, model) = (&self.route.provider, &call.model);
         let attempt = Attempt { provider, model, limit: self.timeout, deadline: self.deadline };
-        let work = || async { check(self.route.embedder.embed(&call).await?, &call, dimensions) };
+        let work = || async { check(self.route.embedder.embed(call).await?, call, dimensions) };
         let ((embeddings, dimensions), admitted) = self
             .attempts
             .make(attempt, work)
@@ -184,11 +211,10 @@ impl Ask {
         admitted.record(Outcome::Success, self.attempts.clock.now());
         // Servers that do not count say 0.
         let counted = embeddings.prompt_tokens.filter(|tokens| *tokens > 0);
-        let estimate = || call.inputs.iter().map(|text| estimate_tokens(text)).sum();
         Ok(EmbeddedBatch {
             space: EmbeddingSpace { model: model.clone(), dimensions },
             vectors: embeddings.vectors,
-            tokens: counted.map_or_else(estimate, u64::from),
+            tokens: counted.map_or(estimate, u64::from),
             estimated: counted.is_none(),
         })
     }

@@ -176,7 +176,7 @@ mod tests {
             let answer = parts.concat();
             let whole = filtered(&[&answer], &["a#0"]);
             let chars: Vec<String> = answer.chars().map(String::from).collect();
-            let pieces: Vec<String> = chars.chunks(cut).map(|piece| piece.concat()).collect();
+            let pieces: Vec<String> = chars.chunks(cut).map(<[String]>::concat).collect();
             let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
             prop_assert_eq!(&filtered(&pieces, &["a#0"]), &whole);
             prop_assert!(citations(&whole).iter().all(|source| *source == "a#0"), "{whole:?}");

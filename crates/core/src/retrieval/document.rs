@@ -51,6 +51,13 @@ impl fmt::Display for DocumentId {
     }
 }
 
+impl std::str::FromStr for DocumentId {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        Self::new(text)
+    }
+}
+
 impl TryFrom<String> for DocumentId {
     type Error = InvalidId;
     fn try_from(text: String) -> Result<Self, InvalidId> {

@@ -1,9 +1,9 @@
 //! The words of a query.
 
+use super::words;
+
 /// The most words that are looked for.
 const MAX_WORDS: usize = 32;
-/// Longer ones are no words.
-const MAX_LENGTH: usize = 64;
 
 /// Words that are in every text, and so tell nothing.
 const STOP_WORDS: [&str; 72] = [
@@ -14,7 +14,7 @@ const STOP_WORDS: [&str; 72] = [
     "who", "why", "will", "with", "would", "you", "your", "am", "us",
 ];
 
-/// The words of `query` that a keyword index is asked for: runs of letters and digits in lower case, each once, without English
+/// The words of `query` that a keyword index is asked for: each of its [`words`] once, without English
 /// words that tell nothing, unless there is nothing else.
 ///
 /// ```
@@ -23,18 +23,16 @@ const STOP_WORDS: [&str; 72] = [
 /// assert_eq!(keywords("What is it"), ["what", "is", "it"]);
 /// ```
 pub fn keywords(query: &str) -> Vec<String> {
-    let mut words: Vec<String> = Vec::new();
-    for word in query.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty() && word.len() <= MAX_LENGTH)
-    {
-        let word = word.to_lowercase();
-        if !words.contains(&word) {
-            words.push(word);
+    let mut found: Vec<String> = Vec::new();
+    for word in words(query) {
+        if !found.contains(&word) {
+            found.push(word);
         }
     }
     let is_telling = |word: &String| !STOP_WORDS.contains(&&**word);
-    if words.iter().any(is_telling) {
-        words.retain(is_telling);
+    if found.iter().any(is_telling) {
+        found.retain(is_telling);
     }
-    words.truncate(MAX_WORDS);
-    words
+    found.truncate(MAX_WORDS);
+    found
 }

@@ -2,13 +2,15 @@
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 
 use super::books::Pending;
-use super::command::{SearchEvent, Source};
+use super::command::{KeptSearch, SearchEvent, Source};
 use super::conduct::{Answer, FOLLOW_UP_TOKENS, Run};
+use super::flights::Flight;
 use crate::admission::Permit;
 use crate::chat::{ChatEvent, StreamFailure, Transcript};
 use crate::client::Client;
@@ -30,18 +32,20 @@ impl Run {
         sources: &[Source],
         call: &ModelCall,
         pending: Pending<'_>,
+        flight: &Flight<Arc<KeptSearch>>,
     ) -> Answer {
         let clock = &self.shared.ports.clock;
         let (model, provider, first_token) = (reply.model.clone(), reply.provider.clone(), clock.now());
         let mut transcript = Transcript::default();
         let mut citations = CitationFilter::new(sources.iter().map(|source| source.id.clone()));
-        let mut text = String::new();
+        let (mut text, mut untold) = (String::new(), Untold { text: String::new(), flight });
         let ((ending, failure), follow_ups) = {
             let passing_on = async {
                 if let Err(ending) = client.send(SearchEvent::Sources(sources.to_vec())).await {
                     return (ending, interruption(ending));
                 }
-                self.pass_on(client, &mut reply, &mut transcript, &mut citations, &mut text, call.max_tokens).await
+                let (max_tokens, told) = (call.max_tokens, (&mut text, &mut untold));
+                self.pass_on(client, &mut reply, &mut transcript, &mut citations, told, max_tokens).await
             };
             // A model's adapter that panics has failed; the books and the client are owed an end all the same.
             let failed = (Ending::Failed, interruption(Ending::Failed));
@@ -73,7 +77,7 @@ impl Run {
         let (prompt, answer) = (u64::from(usage.prompt_tokens), u64::from(usage.completion_tokens));
         self.tally.add(prompt, answer, estimated, Some(&provider));
         let cites = citations.cited().next().is_some();
-        Answer { text, cites, follow_ups, model, first_token, ending, failure }
+        Answer { text, untold: untold.text, cites, follow_ups, model, first_token, ending, failure }
     }
 
     async fn pass_on(
@@ -82,7 +86,7 @@ impl Run {
         reply: &mut OpenedReply,
         transcript: &mut Transcript,
         citations: &mut CitationFilter,
-        text: &mut String,
+        (text, untold): (&mut String, &mut Untold<'_>),
         max_tokens: u32,
     ) -> (Ending, Option<StreamFailure>) {
         let end = loop {
@@ -92,9 +96,7 @@ impl Run {
                     if let Some(ChatEvent::Content(piece)) = transcript.take(delta) {
                         let told = citations.push(&piece);
                         text.push_str(&told);
-                        if !told.is_empty()
-                            && let Err(ending) = client.send(SearchEvent::Content(told)).await
-                        {
+                        if let Err(ending) = untold.tell(client, told).await {
                             return (ending, interruption(ending));
                         }
                     }
@@ -113,13 +115,11 @@ impl Run {
             }
         };
         let rest = citations.finish();
-        if !rest.is_empty() {
-            text.push_str(&rest);
-            if let Err(ending) = client.send(SearchEvent::Content(rest)).await {
-                return (ending, interruption(ending));
-            }
+        text.push_str(&rest);
+        match untold.tell(client, rest).await {
+            Ok(()) => end,
+            Err(ending) => (ending, interruption(ending)),
         }
-        end
     }
 
     async fn follow_ups(&self, permit: &Permit, plan: &ModelPlan, ranked: &[Ranked]) -> Vec<String> {
@@ -129,6 +129,31 @@ impl Run {
         let query = &self.command.query;
         let answer = self.ask_beside(permit, plan, follow_up_prompt(query, ranked), FOLLOW_UP_TOKENS).await;
         answer.map(|answer| read_follow_ups(&answer, query)).unwrap_or_default()
+    }
+}
+
+/// What the client has no room for. As a rule the model waits for its client; but one that reads slowly must not hold up others who
+/// wait for the same answer. What has to be kept is bounded by the answer's cap.
+struct Untold<'a> {
+    text: String,
+    flight: &'a Flight<Arc<KeptSearch>>,
+}
+
+impl Untold<'_> {
+    /// Tells the client more of the answer.
+    async fn tell(&mut self, client: &mut Client<SearchEvent>, more: String) -> Result<(), Ending> {
+        self.text.push_str(&more);
+        if self.text.is_empty() {
+            return Ok(());
+        }
+        match client.offer(SearchEvent::Content(std::mem::take(&mut self.text)))? {
+            Some(SearchEvent::Content(text)) if self.flight.is_awaited() => {
+                self.text = text;
+                Ok(())
+            }
+            Some(refused) => client.send(refused).await,
+            None => Ok(()),
+        }
     }
 }
 

@@ -14,6 +14,8 @@ pub(crate) struct Spending {
     pub(crate) tokens_in: u64,
     pub(crate) tokens_out: u64,
     pub(crate) estimated: bool,
+    /// Calls whose tokens are an estimate until they have ended.
+    under_way: u32,
     /// Who was asked last.
     pub(crate) provider: Option<ProviderId>,
 }
@@ -24,11 +26,12 @@ impl Spending {
     }
 }
 
-/// The prompt of a call that is under way; it counts, whatever becomes of the call, until the call says otherwise.
+/// A call that is under way: its prompt and what it has answered count, whatever becomes of the call, until it says otherwise.
 #[must_use = "an estimate stands until it is replaced"]
 pub(crate) struct Pending<'a> {
     tally: &'a Tally,
-    estimate: u64,
+    prompt: u64,
+    answer: u64,
 }
 
 impl Tally {
@@ -36,8 +39,8 @@ impl Tally {
     pub(crate) fn begin(&self, estimate: u64) -> Pending<'_> {
         let mut spending = self.lock();
         spending.tokens_in = spending.tokens_in.saturating_add(estimate);
-        spending.estimated = true;
-        Pending { tally: self, estimate }
+        spending.under_way += 1;
+        Pending { tally: self, prompt: estimate, answer: 0 }
     }
 
     /// Adds what was counted.
@@ -52,7 +55,9 @@ impl Tally {
     }
 
     pub(crate) fn so_far(&self) -> Spending {
-        self.lock().clone()
+        let mut spending = self.lock().clone();
+        spending.estimated |= spending.under_way > 0;
+        spending
     }
 
     fn lock(&self) -> MutexGuard<'_, Spending> {
@@ -61,9 +66,18 @@ impl Tally {
 }
 
 impl Pending<'_> {
+    /// The call has answered about `estimate` tokens so far.
+    pub(crate) fn heard(&mut self, estimate: u64) {
+        let mut spending = self.tally.lock();
+        spending.tokens_out = spending.tokens_out.saturating_sub(self.answer).saturating_add(estimate);
+        self.answer = estimate;
+    }
+
     /// The call has ended, and what it used is added by whoever knows it. One that has failed used nothing.
     pub(crate) fn end(self) {
         let mut spending = self.tally.lock();
-        spending.tokens_in = spending.tokens_in.saturating_sub(self.estimate);
+        spending.under_way -= 1;
+        spending.tokens_in = spending.tokens_in.saturating_sub(self.prompt);
+        spending.tokens_out = spending.tokens_out.saturating_sub(self.answer);
     }
 }

@@ -154,7 +154,13 @@ pub(super) struct KeptSearch {
 impl KeptSearch {
     /// The events that tell it again: whoever gets it has spent nothing.
     pub(super) fn into_events(self, latency: Duration) -> Vec<SearchEvent> {
-        let done = SearchDone { tokens_in: 0, tokens_out: 0, latency, ..self.done };
+        let done = SearchDone { tokens_in: 0, tokens_out: 0, ..self.done };
+        Self { done, ..self }.told(latency)
+    }
+
+    /// The events that tell it.
+    pub(super) fn told(self, latency: Duration) -> Vec<SearchEvent> {
+        let done = SearchDone { latency, ..self.done };
         let answer = Some(self.answer).filter(|text| !text.is_empty()).map(SearchEvent::Content);
         [SearchEvent::Sources(self.sources)].into_iter().chain(answer).chain([SearchEvent::Done(done)]).collect()
     }

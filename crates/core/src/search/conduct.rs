@@ -1,5 +1,6 @@
 //! The life of one search, from its first slot to its last record. One task runs it, whatever the client does.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::error::{RetrievalError, RetrievalRejected};
 use super::flights::{Flight, Joined};
 use super::service::Shared;
 use crate::admission::{AdmissionError, Entry, Permit, Spent};
+use crate::caught::caught;
 use crate::chat::{ChatError, StreamFailure};
 use crate::client::Client;
 use crate::id::ModelId;
@@ -23,7 +25,8 @@ use crate::model::{
 };
 use crate::port_error::degrade;
 use crate::retrieval::{
-    CorpusState, REFUSAL, Ranked, confidence, follow_up_prompt, is_unsafe, rewrite_prompt, search_prompt,
+    CorpusState, EmbeddingSpace, REFUSAL, Ranked, SearchMode, confidence, follow_up_prompt, is_unsafe, rewrite_prompt,
+    search_prompt,
 };
 use crate::session::{estimate_tokens, prompt_tokens};
 use crate::tenant::TenantContext;
@@ -38,7 +41,7 @@ pub(super) const REWRITE_TOKENS: u32 = 64;
 pub(super) const FOLLOW_UP_TOKENS: u32 = 128;
 /// What is set aside for the sources that the follow-up questions are made from, in tokens.
 const EXCERPTS_TOKENS: u64 = 400;
-/// How long keeping an answer may hold up its end.
+/// How long the cache may hold up an answer's beginning, and its end.
 const KEEPING: Duration = Duration::from_millis(500);
 
 /// What is known when a reply begins.
@@ -69,6 +72,8 @@ struct Outcome {
 /// An answer whose end was seen, or not.
 pub(super) struct Answer {
     pub(super) text: String,
+    /// The end of it that the client had no room for while others waited.
+    pub(super) untold: String,
     pub(super) cites: bool,
     pub(super) follow_ups: Vec<String>,
     pub(super) model: ModelId,
@@ -134,24 +139,25 @@ impl Run {
         if is_unsafe(&self.command.query) {
             return free(Ok(self.tell(opening, plan, rate, CacheStatus::Miss, self.without_model(plan, REFUSAL))));
         }
-        let state = match client.race(ports.corpus.state(self.context.id())).await {
+        let state = match client.race(caught("corpus", ports.corpus.state(self.context.id()))).await {
             Ok(Ok(state)) => state,
             Ok(Err(error)) => return free(Err((opening, error.into()))),
             Err(ending) => return free(Err((opening, early(ending).into()))),
         };
-        if state.space.is_none() {
-            return free(Ok(self.tell(
-                opening,
-                plan,
-                rate,
-                CacheStatus::Miss,
-                self.without_model(plan, NOTHING_FOUND),
-            )));
+        let Some(space) = &state.space else {
+            let kept = self.without_model(plan, NOTHING_FOUND);
+            return free(Ok(self.tell(opening, plan, rate, CacheStatus::Miss, kept)));
+        };
+        // What cannot succeed is told before anything is spent on it.
+        if let Err(error) = self.check_space(space) {
+            return free(Err((opening, error)));
         }
         let key = self.cache_key(&state, plan);
         let flight = loop {
-            if let Ok(Some(kept)) = client.race(self.kept(&key)).await {
-                return free(Ok(self.tell(opening, plan, rate, CacheStatus::Hit, kept)));
+            match client.race(self.kept(&key)).await {
+                Ok(Some(kept)) => return free(Ok(self.tell(opening, plan, rate, CacheStatus::Hit, kept))),
+                Ok(None) => {}
+                Err(ending) => return free(Err((opening, early(ending).into()))),
             }
             match flights.join(self.context.id(), &key) {
                 Joined::First(flight) => break flight,
@@ -197,7 +203,14 @@ impl Run {
             Err(ending) => return self.refused(permit, plan.primary(), ending, opening, early(ending).into()),
         };
         if found.sources.is_empty() {
-            let told = self.tell(opening, plan, rate, CacheStatus::Miss, self.without_model(plan, NOTHING_FOUND));
+            let kept = Arc::new(self.without_model(plan, NOTHING_FOUND));
+            if !found.is_degraded {
+                self.keep(key, &kept).await;
+            }
+            flight.land(&kept);
+            let (model, latency) = (plan.primary().clone(), kept.done.latency);
+            let _ = opening.send(Ok(Opened { model, rate, cache: CacheStatus::Miss }));
+            let told = KeptSearch::clone(&kept).told(latency);
             return self.close(permit, plan.primary(), None, Ending::Finished, Ok(told));
         }
         let prompt =
@@ -220,7 +233,7 @@ impl Run {
         // A client that has gone is noticed by the first event.
         let _ = opening.send(Ok(opened));
         let sources: Vec<Source> = prompt.sources.iter().map(Source::from).collect();
-        let answer = self.say(client, reply, &permit, plan, &prompt.sources, &sources, &call, pending).await;
+        let answer = self.say(client, reply, &permit, plan, &prompt.sources, &sources, &call, pending, &flight).await;
         let spending = self.tally.so_far();
         let done = SearchDone {
             confidence: confidence(&prompt.sources, answer.cites),
@@ -231,12 +244,19 @@ impl Run {
             latency: ports.clock.now().since(self.started),
             ending: answer.ending,
         };
-        if answer.ending == Ending::Finished && answer.failure.is_none() && !found.is_degraded {
+        let is_whole = answer.ending == Ending::Finished && answer.failure.is_none();
+        // A model that had nothing to say may have something to say the next time.
+        if is_whole && !answer.text.trim().is_empty() {
             let kept = Arc::new(KeptSearch { sources, answer: answer.text, done: done.clone() });
-            self.keep(key, &kept).await;
+            // Whoever asks later may find more; whoever asks now would not.
+            if !found.is_degraded {
+                self.keep(key, &kept).await;
+            }
             flight.land(&kept);
         }
-        let last = answer.failure.map(SearchEvent::Failed).into_iter().chain([SearchEvent::Done(done)]).collect();
+        let untold = Some(answer.untold).filter(|text| !text.is_empty()).map(SearchEvent::Content);
+        let end = answer.failure.map(SearchEvent::Failed).into_iter().chain([SearchEvent::Done(done)]);
+        let last = untold.into_iter().chain(end).collect();
         self.close(permit, &answer.model, Some(answer.first_token), answer.ending, Ok(last))
     }
 
@@ -254,14 +274,27 @@ impl Run {
         kept.into_events(self.shared.ports.clock.now().since(self.started))
     }
 
+    /// Whether the model that embeds the question is, by its name, the one that has embedded the documents.
+    fn check_space(&self, has: &EmbeddingSpace) -> Result<(), RetrievalError> {
+        if self.command.mode == SearchMode::Keyword {
+            return Ok(());
+        }
+        let model = self.context.tenant().embedding_model().ok_or(RetrievalError::NoEmbeddingModel)?;
+        if *model == has.model {
+            return Ok(());
+        }
+        Err(RetrievalError::OtherSpace { has: has.clone(), model: model.clone(), dimensions: None })
+    }
+
     /// A reply without sources.
     fn without_model(&self, plan: &ModelPlan, answer: &str) -> KeptSearch {
+        let spending = self.tally.so_far();
         let done = SearchDone {
             confidence: 0.0,
             follow_ups: Vec::new(),
             model: plan.primary().clone(),
-            tokens_in: 0,
-            tokens_out: 0,
+            tokens_in: spending.tokens_in,
+            tokens_out: spending.tokens_out,
             latency: self.shared.ports.clock.now().since(self.started),
             ending: Ending::Finished,
         };
@@ -289,8 +322,11 @@ impl Run {
 
     async fn kept(&self, key: &str) -> Option<KeptSearch> {
         let ports = &self.shared.ports;
-        let kept = degrade(ports.cache.get(self.context.id(), key, ports.clock.now()).await)??;
-        serde_json::from_str(&kept).ok()
+        let getting = caught("cache", ports.cache.get(self.context.id(), key, ports.clock.now()));
+        match select(pin!(getting), ports.clock.sleep(KEEPING)).await {
+            Either::Left((kept, _)) => serde_json::from_str(&degrade(kept)??).ok(),
+            Either::Right(_) => None,
+        }
     }
 
     async fn keep(&self, key: &str, kept: &KeptSearch) {
@@ -298,8 +334,8 @@ impl Run {
         let Ok(text) = serde_json::to_string(kept) else { return };
         let now = ports.clock.now();
         let expires_at = now.saturating_add(self.shared.settings.cache_for);
-        let keeping = ports.cache.put(self.context.id(), key, &text, expires_at, now);
-        if let Either::Left((kept, _)) = select(keeping, ports.clock.sleep(KEEPING)).await {
+        let keeping = caught("cache", ports.cache.put(self.context.id(), key, &text, expires_at, now));
+        if let Either::Left((kept, _)) = select(pin!(keeping), ports.clock.sleep(KEEPING)).await {
             degrade(kept);
         }
     }

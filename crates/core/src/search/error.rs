@@ -29,6 +29,9 @@ pub enum RetrievalError {
         /// How many dimensions its vectors have, where that was seen.
         dimensions: Option<u32>,
     },
+    /// The document's text has no characters that anybody could see.
+    #[error("the document has no text")]
+    NoText,
     /// The document has more chunks than one request may have.
     #[error("the document has {chunks} chunks, more than {most}")]
     TooManyChunks {

@@ -1,13 +1,18 @@
 //! How sources are found: by meaning, by words, or both.
 
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+
+use futures_util::FutureExt;
 use futures_util::future::{Either, join, select};
 
 use super::command::SearchCommand;
 use super::conduct::{Found, REWRITE_TOKENS, Run};
 use super::error::RetrievalError;
 use crate::admission::Permit;
-use crate::model::{Delta, EmbeddingCall, ModelPlan, Sampling};
-use crate::port_error::degrade;
+use crate::caught::caught;
+use crate::model::{Delta, EmbeddingCall, GatewayError, ModelError, ModelPlan, Sampling};
+use crate::port_error::{PortError, degrade};
 use crate::ports::{KeywordQuery, VectorQuery};
 use crate::retrieval::{
     CorpusState, EmbeddingSpace, Passage, Ranked, SearchMode, fuse, keywords, read_rewrite, rewrite_prompt,
@@ -23,6 +28,12 @@ const MOST_DEPTH: u32 = 100;
 /// The longest answer to a side question, in bytes.
 const SIDE_ANSWER_BYTES: usize = 4096;
 
+/// How often both indexes are asked while the corpus changes under them.
+const MOST_LOOKS: u32 = 3;
+
+/// What one index finds.
+type Passages = Result<Vec<Passage>, RetrievalError>;
+
 impl Run {
     /// The sources for the question, best first. In hybrid mode one index that fails leaves the other.
     pub(super) async fn find(
@@ -35,42 +46,62 @@ impl Run {
         let rewritten = self.rewritten(permit, plan).await;
         let depth = (top_k * DEPTH).clamp(LEAST_DEPTH, MOST_DEPTH);
         let meant = rewritten.as_deref().unwrap_or(query);
-        let by_meaning = async {
-            if *mode == SearchMode::Keyword { Ok(Vec::new()) } else { self.near(permit, meant, state, depth).await }
+        let vector = match mode {
+            SearchMode::Keyword => None,
+            SearchMode::Vector | SearchMode::Hybrid => Some(self.embedded(permit, meant, state).await),
         };
-        let by_words =
-            async { if *mode == SearchMode::Vector { Ok(Vec::new()) } else { self.matching(meant, depth).await } };
-        let (mut is_degraded, (by_meaning, by_words)) = (false, join(by_meaning, by_words).await);
-        let (by_meaning, by_words) = match (by_meaning, by_words) {
+        let (by_meaning, by_words) = match vector {
             // That does not pass, and whoever has to mend it must see it.
-            (Err(error @ (RetrievalError::OtherSpace { .. } | RetrievalError::NoEmbeddingModel)), _) => {
+            Some(Err(error @ (RetrievalError::OtherSpace { .. } | RetrievalError::NoEmbeddingModel))) => {
                 return Err(error);
             }
-            (Err(error), Ok(found)) | (Ok(found), Err(error)) if *mode == SearchMode::Hybrid => {
-                is_degraded = true;
-                tracing::warn!(
-                    tenant = %self.context.id(), trace = %self.command.trace, %error, "search goes on with one index"
-                );
-                // Which of the two it was does not matter to fusion.
-                (Vec::new(), found)
-            }
-            (Err(error), _) | (_, Err(error)) => return Err(error),
-            (Ok(by_meaning), Ok(by_words)) => (by_meaning, by_words),
+            Some(Err(error)) if *mode == SearchMode::Hybrid => (Err(error), self.matching(meant, depth).await),
+            Some(Err(error)) => return Err(error),
+            Some(Ok(vector)) if *mode == SearchMode::Hybrid => self.both(&vector, meant, state, depth).await,
+            Some(Ok(vector)) => (self.near(&vector, depth).await, Ok(Vec::new())),
+            None => (Ok(Vec::new()), self.matching(meant, depth).await),
         };
+        let (by_meaning, by_words, failure) = match (by_meaning, by_words) {
+            (Ok(by_meaning), Ok(by_words)) => (by_meaning, by_words, None),
+            // Where the other index has found nothing, nobody can say that there is nothing.
+            (Err(error), Ok(by_words)) if !by_words.is_empty() => (Vec::new(), by_words, Some(error)),
+            (Ok(by_meaning), Err(error)) if !by_meaning.is_empty() => (by_meaning, Vec::new(), Some(error)),
+            (Err(error), _) | (_, Err(error)) => return Err(error),
+        };
+        if let Some(error) = &failure {
+            tracing::warn!(
+                tenant = %self.context.id(), trace = %self.command.trace, %error, "search goes on with one index"
+            );
+        }
         let wanted = *top_k as usize;
         let kept = if self.shared.ports.reranker.is_some() { depth as usize } else { wanted };
         let ranked = fuse(*mode, by_meaning, by_words, kept);
         let sources = self.reranked(permit, ranked, wanted).await;
-        Ok(Found { sources, is_degraded })
+        Ok(Found { sources, is_degraded: failure.is_some() })
     }
 
-    async fn near(
-        &self,
-        permit: &Permit,
-        text: &str,
-        state: &CorpusState,
-        limit: u32,
-    ) -> Result<Vec<Passage>, RetrievalError> {
+    /// What both indexes find in one generation of the corpus. What changed between the two would else be found in its old
+    /// version and in its new one.
+    async fn both(&self, vector: &[f32], meant: &str, state: &CorpusState, depth: u32) -> (Passages, Passages) {
+        let mut generation = state.generation;
+        for _ in 0..MOST_LOOKS {
+            let found = join(self.near(vector, depth), self.matching(meant, depth)).await;
+            let is_of_one = !matches!(&found, (Ok(near), Ok(matching)) if !near.is_empty() && !matching.is_empty());
+            if is_of_one {
+                return found;
+            }
+            match caught("corpus", self.shared.ports.corpus.state(self.context.id())).await {
+                Ok(now) if now.generation == generation => return found,
+                Ok(now) => generation = now.generation,
+                Err(error) => return (found.0, Err(error.into())),
+            }
+        }
+        let busy = PortError::unavailable("corpus", "it changes faster than both indexes can be asked");
+        (self.near(vector, depth).await, Err(busy.into()))
+    }
+
+    /// The question as a vector that can be compared with those of the documents.
+    async fn embedded(&self, permit: &Permit, text: &str, state: &CorpusState) -> Result<Vec<f32>, RetrievalError> {
         let (ports, tenant) = (&self.shared.ports, self.context.tenant());
         let model = tenant.embedding_model().ok_or(RetrievalError::NoEmbeddingModel)?;
         let call = EmbeddingCall {
@@ -84,31 +115,39 @@ impl Run {
         let embedded = ports.embeddings.embed(permit, tenant, call, deadline).await;
         pending.end();
         let embedded = embedded?;
-        self.tally.add(embedded.tokens, 0, embedded.estimated, Some(&embedded.provider));
+        // The provider of the record is the one of the model that answers.
+        self.tally.add(embedded.tokens, 0, embedded.estimated, None);
         if let Some(has) = state.space.as_ref().filter(|has| **has != embedded.space) {
             let EmbeddingSpace { model, dimensions } = embedded.space;
             return Err(RetrievalError::OtherSpace { has: has.clone(), model, dimensions: Some(dimensions) });
         }
-        let Some(vector) = embedded.vectors.first() else { return Ok(Vec::new()) };
+        let none = || GatewayError::Failed {
+            model: model.clone(),
+            source: ModelError::Malformed { message: "there is no vector".to_owned() },
+        };
+        Ok(embedded.vectors.into_iter().next().ok_or_else(none)?)
+    }
+
+    async fn near(&self, vector: &[f32], limit: u32) -> Passages {
         let query = VectorQuery { vector, filter: &self.command.filter, limit };
-        Ok(ports.corpus.nearest(tenant.id(), query).await?)
+        Ok(caught("corpus", self.shared.ports.corpus.nearest(self.context.id(), query)).await?)
     }
 
     /// Looks for the words of the question as it was asked, and as it was rewritten.
-    async fn matching(&self, meant: &str, limit: u32) -> Result<Vec<Passage>, RetrievalError> {
+    async fn matching(&self, meant: &str, limit: u32) -> Passages {
         let words = keywords(&format!("{} {meant}", self.command.query));
         if words.is_empty() {
             return Ok(Vec::new());
         }
         let query = KeywordQuery { words: &words, filter: &self.command.filter, limit };
-        Ok(self.shared.ports.corpus.matching(self.context.id(), query).await?)
+        Ok(caught("corpus", self.shared.ports.corpus.matching(self.context.id(), query)).await?)
     }
 
     async fn reranked(&self, permit: &Permit, mut ranked: Vec<Ranked>, wanted: usize) -> Vec<Ranked> {
         let ports = &self.shared.ports;
-        if let Some(reranker) = &ports.reranker {
-            let asking = reranker.rerank(permit, self.context.id(), &self.command.query, &ranked);
-            let scores = match select(asking, ports.clock.sleep(self.shared.settings.rerank_timeout)).await {
+        if let Some(reranker) = ports.reranker.as_ref().filter(|_| !ranked.is_empty()) {
+            let asking = caught("reranker", reranker.rerank(permit, self.context.id(), &self.command.query, &ranked));
+            let scores = match select(pin!(asking), ports.clock.sleep(self.shared.settings.rerank_timeout)).await {
                 Either::Left((scores, _)) => degrade(scores).unwrap_or_default(),
                 Either::Right(_) => Vec::new(),
             };
@@ -130,8 +169,12 @@ impl Run {
     async fn rewritten(&self, permit: &Permit, plan: &ModelPlan) -> Option<String> {
         let limit = self.rewrite_timeout()?;
         let asked = self.ask_beside(permit, plan, rewrite_prompt(&self.command.query), REWRITE_TOKENS);
-        match select(std::pin::pin!(asked), self.shared.ports.clock.sleep(limit)).await {
-            Either::Left((answer, _)) => read_rewrite(&answer?).filter(|rewritten| *rewritten != self.command.query),
+        // A model's adapter that panics has failed, and the question is searched for as it is.
+        let asked = AssertUnwindSafe(asked).catch_unwind();
+        match select(pin!(asked), self.shared.ports.clock.sleep(limit)).await {
+            Either::Left((answer, _)) => {
+                read_rewrite(&answer.ok()??).filter(|rewritten| *rewritten != self.command.query)
+            }
             Either::Right(_) => None,
         }
     }
@@ -149,7 +192,7 @@ impl Run {
         let estimate = prompt_tokens(&messages);
         let mut call = self.call(plan, messages, max_tokens);
         call.sampling = Sampling { temperature: Some(0.0), ..Sampling::default() };
-        let pending = self.tally.begin(estimate);
+        let mut pending = self.tally.begin(estimate);
         let opened = ports.models.open(permit, tenant, plan, &mut call, deadline).await;
         let mut reply = match opened {
             Ok(reply) => reply,
@@ -163,7 +206,10 @@ impl Run {
         let mut is_whole = true;
         while let Some(delta) = reply.next().await {
             match delta {
-                Ok(Delta::Content(piece)) if text.len() + piece.len() <= SIDE_ANSWER_BYTES => text.push_str(&piece),
+                Ok(Delta::Content(piece)) if text.len() + piece.len() <= SIDE_ANSWER_BYTES => {
+                    text.push_str(&piece);
+                    pending.heard(estimate_tokens(&text));
+                }
                 Ok(Delta::Usage(counted)) => usage = Some(counted),
                 Ok(Delta::Finish(_) | Delta::Reasoning(_) | Delta::ToolCall(_)) => {}
                 Ok(Delta::Content(_)) | Err(_) => {

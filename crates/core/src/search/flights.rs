@@ -56,6 +56,14 @@ impl<T> Flights<T> {
     }
 }
 
+impl<T> Flight<T> {
+    /// Whether somebody waits for the outcome.
+    pub(super) fn is_awaited(&self) -> bool {
+        let waiting = lock(&self.waiting);
+        waiting.get(&self.key).is_some_and(|behind| behind.iter().any(|one| !one.is_canceled()))
+    }
+}
+
 impl<T: Clone> Flight<T> {
     /// The work is done; all who wait get `outcome`.
     pub(super) fn land(mut self, outcome: &T) {

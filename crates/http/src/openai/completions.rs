@@ -182,7 +182,7 @@ fn data(value: &Value, out: &mut String) {
     out.push_str("\n\n");
 }
 
-impl Render for CompletionRender {
+impl Render<ChatEvent> for CompletionRender {
     fn render(&mut self, event: ChatEvent, out: &mut String) {
         match event {
             ChatEvent::Content(text) => self.chunk(json!({ "content": text }), None, out),
