@@ -117,7 +117,10 @@ pub(super) fn stage(
             ],
         ));
     }
-    batch.push(look(tenant, version));
+    batch.push(Statement::new(
+        format!("SELECT state, vector_key FROM corpus_versions WHERE owner = {OWNER} AND version = ?2"),
+        vec![text(tenant.as_str()), text(&version)],
+    ));
     Ok(batch)
 }
 

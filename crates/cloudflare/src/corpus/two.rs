@@ -209,6 +209,7 @@ impl<T: Tables, V: VectorIndex> Corpus for TwoStores<T, V> {
             let answers = self.tables.batch(statements::stage(tenant, staging, part, now)?, CHANGE).await?;
             let version =
                 answers.last().and_then(|rows| rows.first()).ok_or_else(|| corrupt("a version is missing"))?;
+            // Who is published stays as it is.
             if version.number("state")? != STAGED {
                 return Ok(());
             }
@@ -228,15 +229,11 @@ impl<T: Tables, V: VectorIndex> Corpus for TwoStores<T, V> {
         chunks: u32,
         now: Timestamp,
     ) -> Result<Result<CorpusGeneration, PublishError>, PortError> {
-        let is_published = |row: &Row| -> Result<bool, PortError> {
-            let is_live = row.optional_number("state")? == Some(PUBLISHED);
-            Ok(is_live && row.text("document")? == document.id.as_str())
-        };
         if let Some(metadata) = self.indexes.carried(&document.metadata) {
             // Only what will be published, as far as that can be known: the transaction below decides.
             let rows = self.ask(statements::look(tenant, version)).await?;
-            let staged = rows.first().filter(|row| row.get("state").and_then(Value::as_f64) == Some(0.0));
-            if let Some(row) = staged
+            if let Some(row) = rows.first()
+                && row.optional_number("state")? == Some(STAGED)
                 && row.number("staged")? == u64::from(chunks)
                 && state(row)?.space.is_none_or(|has| has == *space)
             {
@@ -244,10 +241,24 @@ impl<T: Tables, V: VectorIndex> Corpus for TwoStores<T, V> {
             }
         }
         let batch = statements::publish(tenant, version, document, space, chunks, now);
-        let mut answers = self.tables.batch(batch, CHANGE).await?;
-        let (outbox, look) = (answers.pop().unwrap_or_default(), answers.pop().unwrap_or_default());
+        let (look, outbox) = match self.tables.batch(batch, CHANGE).await {
+            Ok(mut answers) => {
+                let outbox = answers.pop().unwrap_or_default();
+                (answers.pop().unwrap_or_default(), outbox)
+            }
+            // An answer that was lost on its way does not say that nothing was done.
+            Err(error @ PortError::Unavailable { .. }) => {
+                let unknown = |_| PortError::Timeout { port: PORT };
+                let look = self.ask(statements::look(tenant, version)).await.map_err(unknown)?;
+                if !look.first().is_some_and(|row| is_published(row, document)) {
+                    return Err(error);
+                }
+                (look, Vec::new())
+            }
+            Err(error) => return Err(error),
+        };
         let Some(row) = look.first() else { return Ok(Err(PublishError::NotStaged)) };
-        if is_published(row)? {
+        if is_published(row, document) {
             let generation = state(row)?.generation;
             self.tidy(tenant, &outbox).await;
             return Ok(Ok(generation));
@@ -392,6 +403,12 @@ fn document(row: &Row) -> Result<Document, PortError> {
         url: row.optional_text("url"),
         metadata,
     })
+}
+
+/// Whether a version is the one of the document that is found.
+fn is_published(row: &Row, document: &Document) -> bool {
+    let is_live = matches!(row.optional_number("state"), Ok(Some(PUBLISHED)));
+    is_live && row.text("document").is_ok_and(|name| name == document.id.as_str())
 }
 
 fn summary(row: &Row) -> Result<DocumentSummary, PortError> {

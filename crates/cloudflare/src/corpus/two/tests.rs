@@ -13,13 +13,24 @@ use uuid::Uuid;
 use super::*;
 
 /// SQLite in D1's place: what D1 runs are these statements on this schema, with numbers as JavaScript has them.
-struct Sqlite(Mutex<Connection>);
+struct Sqlite(Mutex<Connection>, Mutex<Loses>);
+
+/// Which answers are lost on their way.
+#[derive(Default, PartialEq)]
+enum Loses {
+    #[default]
+    None,
+    /// The next one.
+    Next,
+    /// All, before anything is done.
+    All,
+}
 
 impl Sqlite {
     fn new() -> Self {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(include_str!("../../../migrations/0002_corpus.sql")).unwrap();
-        Self(Mutex::new(connection))
+        Self(Mutex::new(connection), Mutex::default())
     }
 
     fn count(&self, table: &str) -> i64 {
@@ -31,6 +42,10 @@ impl Sqlite {
 #[async_trait]
 impl Tables for Sqlite {
     async fn batch(&self, statements: Vec<Statement>, _: Duration) -> Result<Vec<Vec<Row>>, PortError> {
+        let lost = || Err(PortError::unavailable("corpus", "the connection was lost"));
+        if *self.1.lock().unwrap() == Loses::All {
+            return lost();
+        }
         let mut connection = self.0.lock().unwrap();
         let transaction = connection.transaction().unwrap();
         let mut answers = Vec::new();
@@ -54,6 +69,9 @@ impl Tables for Sqlite {
             answers.push(rows.unwrap().collect::<Result<Vec<_>, _>>().unwrap());
         }
         transaction.commit().unwrap();
+        if std::mem::take(&mut *self.1.lock().unwrap()) == Loses::Next {
+            return lost();
+        }
         Ok(answers)
     }
 }
@@ -308,6 +326,19 @@ fn an_index_that_fails_stops_what_needs_it_and_nothing_else() {
     assert_eq!(now(stores.sweep(&acme(), NOON)).unwrap(), 0);
     assert_eq!(stores.tables.count("corpus_outbox"), 0);
     assert_tidy(&stores);
+}
+
+#[test]
+fn whether_it_was_published_is_known_or_said_to_be_unknown() {
+    let stores = stores(Exactness::default());
+    stage(&stores, 1, &chunks(1, "word")).unwrap();
+    let publish = |chunks| now(stores.publish(&acme(), version(1), &doc(&json!({})), &space(), chunks, NOON));
+    *stores.tables.1.lock().unwrap() = Loses::Next;
+    assert!(matches!(publish(2), Err(PortError::Unavailable { .. })), "it was not");
+    *stores.tables.1.lock().unwrap() = Loses::All;
+    assert!(matches!(publish(1), Err(PortError::Timeout { .. })));
+    *stores.tables.1.lock().unwrap() = Loses::Next;
+    assert_eq!(publish(1).unwrap(), Ok(CorpusGeneration(1)), "it was, although nobody said so");
 }
 
 #[test]
