@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use enigma_core::Timestamp;
 use enigma_core::chat::{ChatEvent, ChatEvents};
@@ -40,7 +40,9 @@ pub(crate) fn event_stream(
         clock: Arc::clone(clock),
         keep_alive,
     };
-    (headers, Body::from_stream(stream)).into_response()
+    let mut response = Response::new(Body::from_stream(stream));
+    *response.headers_mut() = headers;
+    response
 }
 
 struct EventStream {
