@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use enigma_core::Timestamp;
 use enigma_core::chat::{ChatEvent, ChatEvents};
@@ -14,6 +14,9 @@ use enigma_core::ports::Clock;
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, header};
+
+/// With how many bytes a chunk is long enough, in which events go out together.
+const MOST_AT_ONCE: usize = 4096;
 
 /// Turns the events of a reply into the text of a stream.
 pub(crate) trait Render: Send + 'static {
@@ -40,7 +43,9 @@ pub(crate) fn event_stream(
         clock: Arc::clone(clock),
         keep_alive,
     };
-    (headers, Body::from_stream(stream)).into_response()
+    let mut response = Response::new(Body::from_stream(stream));
+    *response.headers_mut() = headers;
+    response
 }
 
 struct EventStream {
@@ -61,14 +66,20 @@ impl Stream for EventStream {
     type Item = Result<Bytes, std::convert::Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        while let Poll::Ready(event) = Pin::new(&mut self.events).poll_next(context) {
-            let Some(event) = event else { return Poll::Ready(None) };
-            let mut text = String::new();
-            self.render.render(event, &mut text);
-            if !text.is_empty() {
-                self.spoke_at = self.clock.now();
-                return Poll::Ready(Some(Ok(text.into())));
+        let mut text = String::new();
+        // All that is there goes out together: each chunk costs more than its events.
+        while text.len() < MOST_AT_ONCE
+            && let Poll::Ready(event) = Pin::new(&mut self.events).poll_next(context)
+        {
+            match event {
+                Some(event) => self.render.render(event, &mut text),
+                None if text.is_empty() => return Poll::Ready(None),
+                None => break,
             }
+        }
+        if !text.is_empty() {
+            self.spoke_at = self.clock.now();
+            return Poll::Ready(Some(Ok(text.into())));
         }
         loop {
             ready!(self.alarm.as_mut().poll(context));

@@ -1,11 +1,12 @@
 //! Calls of models: retries, fallback, breakers and timeouts, the same for every provider.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
 use futures_util::{FutureExt, StreamExt};
 use thiserror::Error;
 
@@ -257,14 +258,21 @@ fn outcome(error: &ModelError) -> Outcome {
     if error.counts_for_breaker() { Outcome::Failure } else { Outcome::Abandoned }
 }
 
+/// Most work is done at once, and needs no timer.
 async fn within<T>(
     clock: &dyn Clock,
     limit: Duration,
     phase: Phase,
     work: impl Future<Output = T>,
 ) -> Result<T, ModelError> {
-    match select(std::pin::pin!(work), clock.sleep(limit)).await {
-        Either::Left((done, _)) => Ok(done),
-        Either::Right(((), _)) => Err(ModelError::Timeout(phase)),
-    }
+    let mut work = pin!(work);
+    let mut patience = None;
+    poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Ok(done)),
+        Poll::Pending => {
+            let patience = patience.get_or_insert_with(|| clock.sleep(limit));
+            patience.as_mut().poll(context).map(|()| Err(ModelError::Timeout(phase)))
+        }
+    })
+    .await
 }
