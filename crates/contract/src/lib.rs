@@ -34,6 +34,8 @@
 //! Those lie beside the adapter.
 #![expect(clippy::missing_panics_doc, reason = "a case panics when the promise that it is named after is broken")]
 
+pub mod cache;
+pub mod corpus;
 pub mod fixture;
 pub mod idempotency_store;
 pub mod rate_limiter;

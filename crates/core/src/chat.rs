@@ -1,6 +1,5 @@
 //! Chat: a message in, an answer out, and the books right on every ending.
 
-mod client;
 mod command;
 mod conduct;
 mod error;
@@ -12,3 +11,4 @@ pub use command::{ChatCommand, ChatDone, ChatEvent, ChatEvents, ChatReply, Strea
 pub use error::{ChatError, ChatRejected};
 pub use service::{ChatPorts, ChatService, ChatSettings};
 pub use sessions::{SessionError, SessionService};
+pub(crate) use transcript::Transcript;

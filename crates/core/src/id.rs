@@ -212,6 +212,10 @@ uuid_id!(
     /// One request; unlike the trace it is never taken from the client.
     RequestId
 );
+uuid_id!(
+    /// One ingestion of a document. Of all versions of a document at most one is published.
+    VersionId
+);
 
 #[cfg(test)]
 mod tests {

@@ -10,14 +10,19 @@
 
 pub mod admission;
 pub mod books;
+mod caught;
 pub mod chat;
+mod client;
 mod id;
 pub mod idempotency;
+pub mod ingest;
 pub mod ledger;
 pub mod limit;
 pub mod model;
 mod port_error;
 pub mod ports;
+pub mod retrieval;
+pub mod search;
 pub mod session;
 pub mod tenant;
 mod time;
@@ -25,6 +30,9 @@ pub mod token;
 pub mod turns;
 pub mod usage;
 
-pub use id::{InvalidId, KeyId, MessageId, ModelId, ProviderId, RequestId, SessionId, TenantId, TraceId, UserId};
+pub use client::Events;
+pub use id::{
+    InvalidId, KeyId, MessageId, ModelId, ProviderId, RequestId, SessionId, TenantId, TraceId, UserId, VersionId,
+};
 pub use port_error::PortError;
 pub use time::Timestamp;

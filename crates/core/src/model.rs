@@ -1,10 +1,13 @@
 //! Language models: what is asked of them, what they answer, and how an answer fails.
 
 mod answer_stream;
+mod attempts;
 mod breaker;
 mod call;
 mod catalog;
 mod delta;
+mod embedder;
+mod embedding_gateway;
 mod error;
 mod gateway;
 mod plan;
@@ -20,6 +23,10 @@ pub use call::{
 };
 pub use catalog::{ModelCatalog, ModelRoute, StaticCatalog};
 pub use delta::{ChatModel, Delta, DeltaStream, FinishReason, ToolCallDelta, Usage};
+pub use embedder::{
+    Embedder, EmbedderCatalog, EmbedderRoute, EmbeddingCall, Embeddings, StaticEmbedderCatalog, check_vectors,
+};
+pub use embedding_gateway::{Embedded, EmbeddedBatch, EmbeddingBatches, EmbeddingGateway};
 pub use error::{ModelError, Phase};
 pub use gateway::{GatewayError, ModelGateway, ModelTimeouts, OpenedReply};
 pub use plan::{ModelNotAllowed, ModelOverrides, ModelPlan, select_models};

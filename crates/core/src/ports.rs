@@ -7,6 +7,7 @@
 //! [`QueuedTurns`](crate::turns::QueuedTurns) make them of those ports.
 
 mod books;
+mod retrieval;
 mod turns;
 
 use std::sync::Arc;
@@ -18,12 +19,13 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use self::books::{Closing, Entered, Entrance, RequestBooks, Spending};
+pub use self::retrieval::{Cache, Corpus, KeywordQuery, VectorQuery};
 pub use self::turns::{HeldTurn, OpenTurn, SessionTurns};
 use crate::id::{RequestId, SessionId, TenantId, UserId};
 use crate::idempotency::{Begin, Fingerprint, IdempotencyKey};
 use crate::ledger::{Account, BudgetExceeded, Settlement};
 use crate::limit::{Decision, LimitCheck, RateStatus, StreamsFull};
-pub use crate::model::{ChatModel, ModelCatalog};
+pub use crate::model::{ChatModel, Embedder, EmbedderCatalog, ModelCatalog};
 use crate::port_error::PortError;
 use crate::session::{HistoryPage, RecentMessages, Retention, SessionPage, SessionSummary, Turn};
 use crate::tenant::{ScopeSet, Tenant, TenantClaim, TokenBudget};

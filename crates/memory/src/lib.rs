@@ -7,6 +7,8 @@
 //!
 //! What it is not: durable. A process that ends forgets it all, and two processes do not see each other's.
 
+mod cache;
+mod corpus;
 mod idempotency_store;
 mod rate_limiter;
 mod session_index;
@@ -19,6 +21,8 @@ pub mod testing;
 mod token_ledger;
 mod turn_queue;
 
+pub use cache::{CacheCapacity, MemoryCache};
+pub use corpus::MemoryCorpus;
 pub use idempotency_store::{IdempotencyCapacity, MemoryIdempotencyStore};
 pub use rate_limiter::MemoryRateLimiter;
 pub use session_index::MemorySessionIndex;

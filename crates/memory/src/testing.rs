@@ -1,13 +1,15 @@
-//! Doubles of time, chance, background work and models, for tests.
+//! Doubles of time, chance, background work, models and embedders, for tests.
 //!
 //! Nothing in here sleeps, looks at a real clock or throws dice, so a test that uses it ends the same way every time.
 
 mod background;
 mod clock;
+mod embedder;
 mod ids;
 mod model;
 
 pub use background::TestBackground;
 pub use clock::ManualClock;
+pub use embedder::{EmbedderStep, HashEmbedder, RecordedEmbedding, ScriptedEmbedder};
 pub use ids::SeededIds;
 pub use model::{CallState, RecordedCall, Script, ScriptedModel, Step};

@@ -11,8 +11,8 @@ use enigma_core::turns::QueuedTurns;
 use enigma_core::usage::UsageRecord;
 use enigma_core::{TenantId, Timestamp};
 use enigma_memory::{
-    MemoryIdempotencyStore, MemoryRateLimiter, MemorySessionIndex, MemorySessionStore, MemoryStreamSlots,
-    MemoryTelemetry, MemoryTenantDirectory, MemoryTokenLedger, MemoryTurnQueue,
+    MemoryCache, MemoryCorpus, MemoryIdempotencyStore, MemoryRateLimiter, MemorySessionIndex, MemorySessionStore,
+    MemoryStreamSlots, MemoryTelemetry, MemoryTenantDirectory, MemoryTokenLedger, MemoryTurnQueue,
 };
 use futures_util::FutureExt;
 
@@ -47,6 +47,8 @@ suite!(session_turns, session_turns_cases, {
     QueuedTurns::new(queue, store, Arc::new(MemorySessionIndex::default()))
 });
 suite!(idempotency_store, idempotency_store_cases, MemoryIdempotencyStore::default());
+suite!(corpus, corpus_cases, MemoryCorpus::default());
+suite!(cache, cache_cases, MemoryCache::default());
 suite!(tenant_directory, tenant_directory_cases, {
     let tenants = enigma_contract::tenant_directory::tenants();
     MemoryTenantDirectory::new(TenantIndex::new(tenants).unwrap())

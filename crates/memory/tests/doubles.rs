@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use enigma_contract::fixture::{NOON, acme};
 use enigma_core::model::{
-    CallMetadata, ChatMessage, ChatModel, Delta, FinishReason, ModelCall, ModelError, ResponseFormat, Role, Sampling,
-    ToolChoice, Usage,
+    CallMetadata, ChatMessage, ChatModel, Delta, Embedder, EmbeddingCall, FinishReason, ModelCall, ModelError,
+    ResponseFormat, Role, Sampling, ToolChoice, Usage,
 };
 use enigma_core::ports::{Background, TenantDirectory};
 use enigma_core::tenant::{Tenant, TenantClaim, TenantIndex};
 use enigma_core::{ModelId, TraceId};
 use enigma_memory::MemoryTenantDirectory;
-use enigma_memory::testing::{CallState, ManualClock, Script, ScriptedModel, Step, TestBackground};
+use enigma_memory::testing::{
+    CallState, EmbedderStep, HashEmbedder, ManualClock, Script, ScriptedEmbedder, ScriptedModel, Step, TestBackground,
+};
 use futures_util::{FutureExt, StreamExt};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -129,4 +131,44 @@ async fn a_directory_shows_what_replaced_it_at_once() {
     directory.replace(TenantIndex::new([tenant("globex")]).unwrap());
     assert_eq!(directory.find(&acme).await.unwrap(), None);
     assert_eq!(found.id().as_str(), "acme", "who has it already keeps it");
+}
+
+fn texts<'a>(inputs: impl IntoIterator<Item = &'a str>) -> EmbeddingCall {
+    let inputs = inputs.into_iter().map(str::to_owned).collect();
+    EmbeddingCall { model: call().model, inputs, dimensions: None, metadata: call().metadata }
+}
+
+#[test]
+fn texts_are_as_near_as_they_have_words_in_common() {
+    let near = |a: &str, b: &str| {
+        let vectors = HashEmbedder::default().answer(&texts([a, b])).vectors;
+        vectors[0].iter().zip(&vectors[1]).map(|(a, b)| a * b).sum::<f32>()
+    };
+    assert!(near("The cat sat.", "sat, the CAT") > 0.999, "order, case and punctuation are nothing");
+    let (much, little) = (near("a red car", "a red bus"), near("a red car", "a big bus"));
+    assert!((0.5..0.85).contains(&much) && (0.15..0.55).contains(&little), "{much} {little}");
+    assert!(near("oranges grow", "trains run").abs() < 0.25);
+    assert!(near("?!", "?!") > 0.999 && near("?!", "...") < 0.25, "a text without words has a direction too");
+}
+
+#[tokio::test]
+async fn an_embedder_does_what_it_is_told_and_knows_when_it_is_dropped() {
+    let clock = ManualClock::new(NOON);
+    let embedder = ScriptedEmbedder::new(Arc::new(clock.clone()));
+    embedder.push(EmbedderStep::Fail(ModelError::Busy));
+    embedder.push(EmbedderStep::Wait(SECOND));
+    embedder.push(EmbedderStep::Hang);
+    let asked = texts(["one two", "three"]);
+    assert!(matches!(embedder.embed(&asked).await, Err(ModelError::Busy)));
+    let mut waiting = embedder.embed(&asked);
+    assert!((&mut waiting).now_or_never().is_none());
+    let mut hanging = embedder.embed(&asked);
+    assert!((&mut hanging).now_or_never().is_none());
+    clock.advance(SECOND);
+    let answer = waiting.await.unwrap();
+    assert_eq!((answer.vectors.len(), answer.prompt_tokens), (2, Some(3)));
+    assert_eq!(answer, embedder.embed(&asked).await.unwrap(), "without a step it answers");
+    drop(hanging);
+    assert_eq!(embedder.states(), [CallState::Ended, CallState::Ended, CallState::Dropped, CallState::Ended]);
+    assert_eq!(embedder.calls()[0].call, asked);
 }

@@ -1,13 +1,10 @@
 //! What a chat is asked with, and what it answers.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_channel::{mpsc, oneshot};
-use futures_util::Stream;
 use serde::{Deserialize, Serialize};
 
+use crate::client::Events;
 use crate::id::{ModelId, RequestId, SessionId, TraceId};
 use crate::idempotency::{Fingerprint, IdempotencyKey};
 use crate::limit::RateStatus;
@@ -139,19 +136,5 @@ pub enum ChatEvent {
     Done(ChatDone),
 }
 
-/// The events of a reply: any number of pieces, at most one failure, and [`ChatEvent::Done`] last, always. A stream that ends
-/// without it was cut by the death of the program. Dropping the stream tells the service that the client has gone.
-#[derive(Debug)]
-pub struct ChatEvents {
-    pub(super) events: mpsc::Receiver<ChatEvent>,
-    /// The service notices at once when this is dropped.
-    pub(super) _present: oneshot::Receiver<()>,
-}
-
-impl Stream for ChatEvents {
-    type Item = ChatEvent;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<ChatEvent>> {
-        Pin::new(&mut self.events).poll_next(context)
-    }
-}
+/// The events of a reply: any number of pieces, at most one failure, and [`ChatEvent::Done`] last, always.
+pub type ChatEvents = Events<ChatEvent>;

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use futures_channel::oneshot;
 
 use self::answer::Answer;
-use super::client::Client;
 use super::command::{ChatCommand, ChatDone, ChatEvent, StreamFailure};
 use super::error::{ChatError, ChatRejected};
 use super::service::Shared;
 use super::sessions::is_open_to;
 use super::transcript::KeptReply;
 use crate::admission::{AdmissionError, Entry, Permit, Spent};
+use crate::client::Client;
 use crate::id::{MessageId, ModelId, RequestId};
 use crate::limit::RateStatus;
 use crate::model::{
@@ -80,7 +80,7 @@ pub(super) async fn conduct(
     shared: Arc<Shared>,
     context: TenantContext,
     command: ChatCommand,
-    client: Client,
+    client: Client<ChatEvent>,
     opening: Opening,
 ) {
     let started = shared.ports.clock.now();
@@ -88,7 +88,7 @@ pub(super) async fn conduct(
 }
 
 impl Conduct {
-    async fn run(self, mut client: Client, opening: Opening) {
+    async fn run(self, mut client: Client<ChatEvent>, opening: Opening) {
         match self.claim_key().await {
             Ok(None) => {}
             Ok(Some(kept)) => return self.replay(kept, client, opening).await,
@@ -109,7 +109,11 @@ impl Conduct {
 
     /// Chooses the model, takes the slots, answers, and leaves. What it returns is the answer to keep and its last events, or a
     /// refusal, after which a repeat of the request may try afresh.
-    async fn enter(&self, client: &mut Client, opening: Opening) -> Result<(KeptReply, Vec<ChatEvent>), Refused> {
+    async fn enter(
+        &self,
+        client: &mut Client<ChatEvent>,
+        opening: Opening,
+    ) -> Result<(KeptReply, Vec<ChatEvent>), Refused> {
         let Shared { ports, settings } = &*self.shared;
         let tenant = self.context.tenant();
         let has_tools = !self.command.tools.is_empty() || self.command.messages.iter().any(|m| m.role == Role::Tool);
@@ -138,7 +142,13 @@ impl Conduct {
     }
 
     /// Waits for the session's turn, reserves, and calls the model. The turn is over when it returns.
-    async fn take_turn(&self, client: &mut Client, plan: &ModelPlan, entry: &Entry, opening: Opening) -> Outcome {
+    async fn take_turn(
+        &self,
+        client: &mut Client<ChatEvent>,
+        plan: &ModelPlan,
+        entry: &Entry,
+        opening: Opening,
+    ) -> Outcome {
         let rate = *entry.rate();
         let refused = |opening, error, spent, record| {
             let rejected = ChatRejected { error, rate: Some(rate) };
@@ -192,7 +202,7 @@ impl Conduct {
     /// Calls the model, with less and less of the history while that is too long for it.
     async fn open(
         &self,
-        client: &mut Client,
+        client: &mut Client<ChatEvent>,
         plan: &ModelPlan,
         permit: &Permit,
         history: &[StoredMessage],

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use futures_channel::oneshot;
 
-use super::client::Client;
 use super::command::{ChatCommand, ChatEvents, ChatReply};
 use super::conduct::{Opened, conduct};
 use super::error::{ChatError, ChatRejected};
 use crate::admission::Admission;
+use crate::client::Client;
 use crate::model::{ModelGateway, ModelOverrides};
 use crate::ports::{Background, Clock, IdSource, IdempotencyStore, SessionTurns};
 use crate::session::PromptLimits;

@@ -15,10 +15,10 @@ const SLACK_BYTES: usize = 4096;
 
 /// Adds up the pieces of a reply.
 #[derive(Debug, Default)]
-pub(super) struct Transcript {
-    pub(super) content: String,
-    pub(super) tool_calls: Vec<ToolCall>,
-    pub(super) finish: Option<FinishReason>,
+pub(crate) struct Transcript {
+    pub(crate) content: String,
+    pub(crate) tool_calls: Vec<ToolCall>,
+    pub(crate) finish: Option<FinishReason>,
     /// What the model thought aloud, where it is told at the end.
     reasoning: String,
     keeps_reasoning: bool,
@@ -29,19 +29,19 @@ pub(super) struct Transcript {
 
 impl Transcript {
     /// One of an answer that is told when it is whole.
-    pub(super) fn whole() -> Self {
+    pub(crate) fn whole() -> Self {
         Self { keeps_reasoning: true, ..Self::default() }
     }
 
     /// The answer as few events, for a client that waits for all of it.
-    pub(super) fn events(&mut self) -> Vec<ChatEvent> {
+    pub(crate) fn events(&mut self) -> Vec<ChatEvent> {
         let reasoning = std::mem::take(&mut self.reasoning);
         let reasoning = Some(reasoning).filter(|text| !text.is_empty()).map(ChatEvent::Reasoning);
         reasoning.into_iter().chain(told(self.content.clone(), self.tool_calls.clone())).collect()
     }
 
     /// Takes a piece in, and says what of it the client is told.
-    pub(super) fn take(&mut self, delta: Delta) -> Option<ChatEvent> {
+    pub(crate) fn take(&mut self, delta: Delta) -> Option<ChatEvent> {
         match delta {
             Delta::Content(text) => {
                 self.bytes += text.len();
@@ -73,18 +73,18 @@ impl Transcript {
 
     /// Whether the answer is longer than `max_tokens` tokens can be: a provider that does not keep to its cap is stopped here,
     /// or it could fill memory and spend without limit.
-    pub(super) fn is_beyond(&self, max_tokens: u32) -> bool {
+    pub(crate) fn is_beyond(&self, max_tokens: u32) -> bool {
         self.bytes > max_tokens as usize * BYTES_PER_TOKEN + SLACK_BYTES
     }
 
     /// Whether the model said anything at all.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.content.is_empty() && self.tool_calls.is_empty()
     }
 
     /// The provider's usage, or an estimate where it gave none; and whether it is one. What a provider counted before its answer
     /// broke off may lack what came after, so the greater of both counts then.
-    pub(super) fn usage(&self, prompt_estimate: u64) -> (Usage, bool) {
+    pub(crate) fn usage(&self, prompt_estimate: u64) -> (Usage, bool) {
         if let (Some(usage), Some(_)) = (self.usage, self.finish) {
             return (usage, false);
         }
@@ -103,19 +103,19 @@ impl Transcript {
 
 /// An answer as it is kept for a repeat of its request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct KeptReply {
-    pub(super) request: RequestId,
-    pub(super) created: Timestamp,
-    pub(super) tokens_in: u64,
-    pub(super) content: String,
-    pub(super) tool_calls: Vec<ToolCall>,
-    pub(super) failure: Option<StreamFailure>,
-    pub(super) done: ChatDone,
+pub(crate) struct KeptReply {
+    pub(crate) request: RequestId,
+    pub(crate) created: Timestamp,
+    pub(crate) tokens_in: u64,
+    pub(crate) content: String,
+    pub(crate) tool_calls: Vec<ToolCall>,
+    pub(crate) failure: Option<StreamFailure>,
+    pub(crate) done: ChatDone,
 }
 
 impl KeptReply {
     /// The events that tell the answer again.
-    pub(super) fn into_events(self) -> Vec<ChatEvent> {
+    pub(crate) fn into_events(self) -> Vec<ChatEvent> {
         let mut events: Vec<_> = told(self.content, self.tool_calls).collect();
         events.extend(self.failure.map(ChatEvent::Failed));
         events.push(ChatEvent::Done(self.done));

@@ -1,19 +1,16 @@
 //! Calls of models: retries, fallback, breakers and timeouts, the same for every provider.
 
-use std::future::{Future, poll_fn};
-use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use thiserror::Error;
 
+use super::attempts::{Attempt, Attempts, outcome, within};
 use super::breaker::Admitted;
 use super::{
-    BreakerPolicy, Breakers, Delta, DeltaStream, ModelCall, ModelCatalog, ModelError, ModelPlan, ModelRoute, Outcome,
-    Phase, RetryPolicy,
+    BreakerPolicy, Delta, DeltaStream, ModelCall, ModelCatalog, ModelError, ModelPlan, ModelRoute, Outcome, Phase,
+    RetryPolicy,
 };
 use crate::admission::Permit;
 use crate::id::{ModelId, ProviderId};
@@ -60,10 +57,7 @@ pub enum GatewayError {
 #[derive(Clone)]
 pub struct ModelGateway {
     catalog: Arc<dyn ModelCatalog>,
-    clock: Arc<dyn Clock>,
-    ids: Arc<dyn IdSource>,
-    breakers: Breakers,
-    retry: RetryPolicy,
+    attempts: Attempts,
     timeouts: ModelTimeouts,
 }
 
@@ -77,7 +71,7 @@ impl ModelGateway {
         retry: RetryPolicy,
         timeouts: ModelTimeouts,
     ) -> Self {
-        Self { catalog, clock, ids, breakers: Breakers::new(breaker), retry, timeouts }
+        Self { catalog, attempts: Attempts::new(clock, ids, breaker, retry), timeouts }
     }
 
     /// The models that `tenant` can ask for by name: those of the catalogue that it allows, and its own.
@@ -146,51 +140,9 @@ impl ModelGateway {
         call: &ModelCall,
         deadline: Timestamp,
     ) -> Result<OpenedReply, ModelError> {
-        let mut attempts = 0;
-        loop {
-            let admitted =
-                self.breakers.admit(&route.provider, &call.model, self.clock.now()).ok_or(ModelError::BreakerOpen)?;
-            attempts += 1;
-            let error = match self.attempt(route, tenant, call, deadline).await {
-                Ok((first, stream)) => {
-                    admitted.answered();
-                    return Ok(OpenedReply {
-                        model: call.model.clone(),
-                        provider: route.provider.clone(),
-                        first: Some(first),
-                        stream: Some(stream),
-                        admitted: Some(admitted),
-                        clock: Arc::clone(&self.clock),
-                        idle: self.timeouts.idle,
-                        finished: false,
-                    });
-                }
-                Err(error) => error,
-            };
-            admitted.record(outcome(&error), self.clock.now());
-            let Some(pause) = self.retry.next_delay(attempts, &error, self.ids.unit(), self.clock.now(), deadline)
-            else {
-                return Err(error);
-            };
-            tracing::info!(provider = %route.provider, model = %call.model, attempts, %error, ?pause, "model call is tried again");
-            self.clock.sleep(pause).await;
-        }
-    }
-
-    async fn attempt(
-        &self,
-        route: &ModelRoute,
-        tenant: &Tenant,
-        call: &ModelCall,
-        deadline: Timestamp,
-    ) -> Result<(Delta, DeltaStream), ModelError> {
-        let left = deadline.since(self.clock.now());
-        let (limit, phase) = if left < self.timeouts.first_token {
-            (left, Phase::Deadline)
-        } else {
-            (self.timeouts.first_token, Phase::FirstToken)
-        };
-        let opening = async {
+        let (provider, model) = (&route.provider, &call.model);
+        let attempt = Attempt { provider, model, limit: self.timeouts.first_token, deadline };
+        let opening = || async {
             let mut stream = route.model.stream(tenant.id(), call).await?;
             match stream.next().await {
                 Some(Ok(first)) => Ok((first, stream)),
@@ -198,10 +150,18 @@ impl ModelGateway {
                 None => Err(ModelError::Interrupted { message: "the answer is empty".to_owned() }),
             }
         };
-        // An adapter that panics has failed; its request is owed an end all the same.
-        let opening = AssertUnwindSafe(opening).catch_unwind();
-        let opened = within(&*self.clock, limit, phase, opening).await?;
-        opened.unwrap_or_else(|_| Err(ModelError::unavailable("the model's adapter panicked")))
+        let ((first, stream), admitted) = self.attempts.make(attempt, opening).await?;
+        admitted.answered();
+        Ok(OpenedReply {
+            model: model.clone(),
+            provider: provider.clone(),
+            first: Some(first),
+            stream: Some(stream),
+            admitted: Some(admitted),
+            clock: Arc::clone(&self.attempts.clock),
+            idle: self.timeouts.idle,
+            finished: false,
+        })
     }
 }
 
@@ -252,27 +212,4 @@ impl OpenedReply {
         }
         delta
     }
-}
-
-fn outcome(error: &ModelError) -> Outcome {
-    if error.counts_for_breaker() { Outcome::Failure } else { Outcome::Abandoned }
-}
-
-/// Most work is done at once, and needs no timer.
-async fn within<T>(
-    clock: &dyn Clock,
-    limit: Duration,
-    phase: Phase,
-    work: impl Future<Output = T>,
-) -> Result<T, ModelError> {
-    let mut work = pin!(work);
-    let mut patience = None;
-    poll_fn(|context| match work.as_mut().poll(context) {
-        Poll::Ready(done) => Poll::Ready(Ok(done)),
-        Poll::Pending => {
-            let patience = patience.get_or_insert_with(|| clock.sleep(limit));
-            patience.as_mut().poll(context).map(|()| Err(ModelError::Timeout(phase)))
-        }
-    })
-    .await
 }

@@ -177,7 +177,12 @@ impl Tenant {
 
     /// Whether a feature flag is on. Flags are off unless the file says otherwise.
     pub fn flag(&self, name: &str) -> bool {
-        self.flags.get(name).copied().unwrap_or(false)
+        self.flag_or(name, false)
+    }
+
+    /// The flag of that name, or `default` where the tenant says nothing.
+    pub fn flag_or(&self, name: &str, default: bool) -> bool {
+        self.flags.get(name).copied().unwrap_or(default)
     }
 
     /// Whether its users may have `model` answer.

@@ -29,7 +29,8 @@ impl IdSource for SeededIds {
     }
 }
 
-fn mix(state: u64) -> u64 {
+/// The step of splitmix64 that spreads its counter.
+pub(super) fn mix(state: u64) -> u64 {
     let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     state ^ (state >> 31)

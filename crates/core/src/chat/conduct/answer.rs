@@ -5,9 +5,9 @@ use std::panic::AssertUnwindSafe;
 use futures_util::FutureExt;
 
 use super::Conduct;
-use crate::chat::client::Client;
-use crate::chat::command::StreamFailure;
+use crate::chat::command::{ChatEvent, StreamFailure};
 use crate::chat::transcript::Transcript;
+use crate::client::Client;
 use crate::id::{ModelId, ProviderId};
 use crate::model::{FinishReason, ModelError, ModelPlan, OpenedReply};
 use crate::time::Timestamp;
@@ -34,7 +34,7 @@ impl Answer {
 impl Conduct {
     /// Passes the answer on, piece by piece, until it ends in one way or another. The model is not read while the client
     /// does not read.
-    pub(super) async fn pump(&self, client: &mut Client, mut reply: OpenedReply, max_tokens: u32) -> Answer {
+    pub(super) async fn pump(&self, client: &mut Client<ChatEvent>, mut reply: OpenedReply, max_tokens: u32) -> Answer {
         let (model, provider) = (reply.model.clone(), Some(reply.provider.clone()));
         let first_token = Some(self.shared.ports.clock.now());
         let mut transcript = if self.command.whole { Transcript::whole() } else { Transcript::default() };
@@ -56,7 +56,7 @@ impl Conduct {
 
     async fn pass_on(
         &self,
-        client: &mut Client,
+        client: &mut Client<ChatEvent>,
         reply: &mut OpenedReply,
         transcript: &mut Transcript,
         max_tokens: u32,

@@ -2,10 +2,11 @@
 
 use super::{Conduct, Opened, Opening, reject};
 use crate::admission::AdmissionError;
-use crate::chat::client::Client;
+use crate::chat::command::ChatEvent;
 use crate::chat::error::ChatError;
 use crate::chat::service::Shared;
 use crate::chat::transcript::KeptReply;
+use crate::client::Client;
 use crate::idempotency::{Begin, REPLAY_FOR};
 use crate::port_error::{PortError, degrade};
 
@@ -43,7 +44,7 @@ impl Conduct {
         }
     }
 
-    pub(super) async fn replay(&self, kept: KeptReply, mut client: Client, opening: Opening) {
+    pub(super) async fn replay(&self, kept: KeptReply, mut client: Client<ChatEvent>, opening: Opening) {
         let ports = &self.shared.ports;
         let rate = match ports.admission.peek(&self.context, &self.command.caller, self.started).await {
             Ok(rate) => rate,

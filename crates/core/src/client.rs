@@ -1,16 +1,15 @@
 //! The client's end of a reply, as the task that makes the reply sees it.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_channel::{mpsc, oneshot};
-use futures_util::SinkExt;
 use futures_util::future::BoxFuture;
+use futures_util::{SinkExt, Stream};
 
-use super::command::{ChatEvent, ChatEvents};
 use crate::ports::{Background, Clock};
 use crate::usage::Ending;
 
@@ -18,9 +17,26 @@ use crate::usage::Ending;
 /// nothing costs nothing.
 const EVENTS_IN_FLIGHT: usize = 8;
 
+/// The events of a reply, up to the last one, which says how it ended. A stream that ends without it was cut by the death of the
+/// program. Dropping the stream tells the service that the client has gone.
+#[derive(Debug)]
+pub struct Events<E> {
+    events: mpsc::Receiver<E>,
+    /// The service notices at once when this is dropped.
+    _present: oneshot::Receiver<()>,
+}
+
+impl<E> Stream for Events<E> {
+    type Item = E;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<E>> {
+        Pin::new(&mut self.events).poll_next(context)
+    }
+}
+
 /// A way to the client that can end at any time, for any of the reasons for which a request ends early.
-pub(super) struct Client {
-    events: mpsc::Sender<ChatEvent>,
+pub(crate) struct Client<E> {
+    events: mpsc::Sender<E>,
     present: oneshot::Sender<()>,
     stopping: BoxFuture<'static, ()>,
     deadline: BoxFuture<'static, ()>,
@@ -29,14 +45,14 @@ pub(super) struct Client {
     ended: Option<Ending>,
 }
 
-impl Client {
+impl<E> Client<E> {
     /// Both ends of a reply that must be over after `timeout`, to a client that must read each event within `send_timeout`.
-    pub(super) fn connect(
+    pub(crate) fn connect(
         background: &dyn Background,
         clock: &Arc<dyn Clock>,
         timeout: Duration,
         send_timeout: Duration,
-    ) -> (Self, ChatEvents) {
+    ) -> (Self, Events<E>) {
         let (events, receiver) = mpsc::channel(EVENTS_IN_FLIGHT);
         let (present, watched) = oneshot::channel();
         let client = Self {
@@ -48,11 +64,11 @@ impl Client {
             send_timeout,
             ended: None,
         };
-        (client, ChatEvents { events: receiver, _present: watched })
+        (client, Events { events: receiver, _present: watched })
     }
 
     /// Does `work`, unless the request must end before it is done.
-    pub(super) async fn race<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Ending> {
+    pub(crate) async fn race<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Ending> {
         let mut work = pin!(work);
         poll_fn(|context| match self.poll_ended(context) {
             Poll::Ready(ending) => Poll::Ready(Err(ending)),
@@ -61,13 +77,18 @@ impl Client {
         .await
     }
 
+    /// Hands an event to the client, if there is room for it; else gives it back.
+    pub(crate) fn offer(&mut self, event: E) -> Result<Option<E>, Ending> {
+        match self.events.try_send(event) {
+            Ok(()) => Ok(None),
+            Err(refused) if refused.is_disconnected() => Err(Ending::ClientGone),
+            Err(full) => Ok(Some(full.into_inner())),
+        }
+    }
+
     /// Hands an event to the client. A client that takes none for too long counts as gone.
-    pub(super) async fn send(&mut self, event: ChatEvent) -> Result<(), Ending> {
-        let event = match self.events.try_send(event) {
-            Ok(()) => return Ok(()),
-            Err(refused) if refused.is_disconnected() => return Err(Ending::ClientGone),
-            Err(full) => full.into_inner(),
-        };
+    pub(crate) async fn send(&mut self, event: E) -> Result<(), Ending> {
+        let Some(event) = self.offer(event)? else { return Ok(()) };
         let mut events = self.events.clone();
         let mut patience = self.clock.sleep(self.send_timeout);
         let mut sending = pin!(events.send(event));
@@ -85,7 +106,7 @@ impl Client {
 
     /// Hands over the last events, which go out even when the request has taken too long or the program stops; a client that
     /// is still there reads them within the send timeout.
-    pub(super) async fn close(mut self, last: Vec<ChatEvent>) {
+    pub(crate) async fn close(mut self, last: Vec<E>) {
         let Self { events, present, clock, send_timeout, ended, .. } = &mut self;
         let mut unsent = last.into_iter();
         if *ended != Some(Ending::ClientGone) {

@@ -1,0 +1,91 @@
+//! The use case of an ingestion: what it needs, and how it is started.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_channel::oneshot;
+
+use super::command::{IngestCommand, IngestReply};
+use super::conduct::{Opened, conduct};
+use crate::admission::Admission;
+use crate::chat::ChatError;
+use crate::client::Client;
+use crate::model::EmbeddingGateway;
+use crate::ports::{Background, Clock, Corpus, IdSource, IdempotencyStore};
+use crate::search::RetrievalRejected;
+use crate::tenant::TenantContext;
+
+/// What a deployment decides about ingestions.
+#[derive(Debug, Clone)]
+pub struct IngestSettings {
+    /// The most chunks of a document.
+    pub max_chunks: usize,
+    /// How long a request may take in all.
+    pub request_timeout: Duration,
+    /// How long a client may read nothing.
+    pub send_timeout: Duration,
+}
+
+impl Default for IngestSettings {
+    fn default() -> Self {
+        Self { max_chunks: 10_000, request_timeout: Duration::from_secs(300), send_timeout: Duration::from_secs(20) }
+    }
+}
+
+/// What an ingestion needs of the world.
+#[derive(Clone)]
+pub struct IngestPorts {
+    /// Limits, budgets and records.
+    pub admission: Admission,
+    /// The models that embed.
+    pub embeddings: EmbeddingGateway,
+    /// The documents.
+    pub corpus: Arc<dyn Corpus>,
+    /// The answers of requests that may be repeated.
+    pub idempotency: Arc<dyn IdempotencyStore>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Fresh names.
+    pub ids: Arc<dyn IdSource>,
+}
+
+/// Takes documents in. Cheap to clone.
+#[derive(Clone)]
+pub struct IngestService {
+    shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub(super) ports: IngestPorts,
+    pub(super) settings: IngestSettings,
+}
+
+impl IngestService {
+    /// A service over `ports`.
+    pub fn new(ports: IngestPorts, settings: IngestSettings) -> Self {
+        Self { shared: Arc::new(Shared { ports, settings }) }
+    }
+
+    /// Takes a document in. Returns when its first chunks are kept, unseen yet; the rest comes as events.
+    ///
+    /// As with chats, one task on `background` does all of it, and settles and records exactly once on every ending. The older
+    /// version of the document is found until the new one is whole; whatever ends the request before that, it stays.
+    ///
+    /// # Errors
+    /// [`RetrievalRejected`] for everything that goes wrong before that.
+    pub async fn ingest(
+        &self,
+        context: TenantContext,
+        command: IngestCommand,
+        background: &dyn Background,
+    ) -> Result<IngestReply, RetrievalRejected> {
+        let Shared { ports, settings } = &*self.shared;
+        let (client, events) =
+            Client::connect(background, &ports.clock, settings.request_timeout, settings.send_timeout);
+        let (opened, opening) = oneshot::channel();
+        background.spawn(Box::pin(conduct(Arc::clone(&self.shared), context, command, client, opened)));
+        let Opened { model, chunks, rate, replayed } =
+            opening.await.map_err(|_| RetrievalRejected { error: ChatError::Died.into(), rate: None })??;
+        Ok(IngestReply { model, chunks, rate, replayed, events })
+    }
+}
