@@ -472,7 +472,10 @@ pub(super) fn matching(
 pub(super) fn score(statistics: &Bm25, weights: &[(&String, f64)], chunk: &str) -> Option<f64> {
     let counted = Counted::of(chunk);
     let parts = weights.iter().filter_map(|(word, weight)| {
-        counted.counts.get(*word).map(|count| statistics.score(*weight, *count, counted.length))
+        counted
+            .counts
+            .get(*word)
+            .map(|count| statistics.score(*weight, enigma_core::retrieval::Occurrence::new(*count, counted.length)))
     });
     parts.reduce(|sum, part| sum + part)
 }
