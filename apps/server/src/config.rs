@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use enigma_core::chat::ChatSettings;
-use enigma_core::search::SearchSettings;
 use enigma_core::model::{BreakerPolicy, ModelTimeouts, RetryPolicy};
+use enigma_core::search::SearchSettings;
 use enigma_core::{ModelId, ProviderId};
 use enigma_http::OverloadLimits;
 use enigma_ondevice::weights::Weights;
