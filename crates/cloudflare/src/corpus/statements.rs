@@ -3,6 +3,8 @@
 //! Statements that change something come in batches, which are transactions. The first one of a batch decides, by the state that it
 //! gives to versions, and the others go by that: where it changes nothing, they do not either.
 
+use std::fmt::Write;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use enigma_core::retrieval::{
@@ -441,8 +443,10 @@ pub(super) fn matching(
 ) -> Statement {
     let list: Value = weights.iter().map(|(word, weight)| json!([word, weight])).collect();
     // What a word of weight 1 adds, for each way in which one can occur: in one text, of which D1 takes the piece that it needs.
-    let kinds = (0..Occurrence::KINDS).filter_map(Occurrence::of_kind);
-    let factors: String = kinds.map(|it| format!("{:.12}", statistics.score(1.0, it))).collect();
+    let mut factors = String::new();
+    for kind in (0..Occurrence::KINDS).filter_map(Occurrence::of_kind) {
+        write!(factors, "{:.12}", statistics.score(1.0, kind)).expect("a text takes what is written to it");
+    }
     let mut params = vec![text(tenant.as_str()), Param::Text(list.to_string()), Param::Text(factors), small(limit)];
     let filtered = fields::conditions(filter, binder(&mut params));
     let sql = format!(
