@@ -48,9 +48,9 @@ CREATE INDEX corpus_by_state ON corpus_versions (owner, state, staged_at);
 CREATE TABLE corpus_chunks (
     id     INTEGER PRIMARY KEY,
     start  INTEGER NOT NULL,
-    -- How many words it has, and how often each: a JSON object.
+    -- How many words it has, and how each of them occurs: a JSON object of the core's numbers for that.
     length INTEGER NOT NULL,
-    counts TEXT    NOT NULL,
+    words  TEXT    NOT NULL,
     text   TEXT    NOT NULL,
     -- Base64 of 32-bit floats, lowest byte first.
     vector TEXT    NOT NULL
@@ -61,8 +61,7 @@ CREATE TABLE corpus_words (
     owner  INTEGER NOT NULL,
     word   TEXT    NOT NULL,
     chunk  INTEGER NOT NULL,
-    count  INTEGER NOT NULL,
-    length INTEGER NOT NULL,
+    kind   INTEGER NOT NULL,
     PRIMARY KEY (owner, word, chunk)
 ) STRICT, WITHOUT ROWID;
 

@@ -17,7 +17,6 @@ mod statements;
 mod tables;
 mod two;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -38,13 +37,6 @@ use crate::d1::Database;
 use crate::vectorize::Vectorize;
 
 const PORT: &str = "corpus";
-
-/// How often each word occurs in a chunk, and how many it has.
-#[derive(Debug, Default)]
-struct Counted {
-    counts: BTreeMap<String, u32>,
-    length: u32,
-}
 
 /// How far what is near is looked for without Vectorize.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,15 +3,17 @@
 //! Statements that change something come in batches, which are transactions. The first one of a batch decides, by the state that it
 //! gives to versions, and the others go by that: where it changes nothing, they do not either.
 
+use std::fmt::Write;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use enigma_core::retrieval::{
-    Bm25, Document, DocumentId, EmbeddedChunk, EmbeddingSpace, MetadataFilter, Staging, words,
+    Bm25, CountedWords, Document, DocumentId, EmbeddedChunk, EmbeddingSpace, MetadataFilter, Occurrence, Staging,
 };
 use enigma_core::{PortError, TenantId, Timestamp, VersionId};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{Counted, PORT, fields};
+use super::{PORT, fields};
 use crate::d1::{Param, Statement, exact, text, time};
 
 /// The bits of a chunk's number that are its place in its version.
@@ -22,11 +24,6 @@ const OWNER: &str = "(SELECT id FROM corpus_tenants WHERE tenant = ?1)";
 
 /// Which chunks are those of the version `v`.
 const OF_VERSION: &str = "c.id >= v.id << 20 AND c.id < (v.id + 1) << 20";
-
-/// How soon more of the same word counts no more, and how much a long chunk has to make up for: as [`Bm25`] has it, by which what
-/// was found is scored in the end.
-const SATURATION: f64 = 1.2;
-const LENGTH: f64 = 0.75;
 
 fn with_tenant(tenant: &TenantId) -> Vec<Param> {
     vec![text(tenant.as_str())]
@@ -83,7 +80,7 @@ pub(super) fn stage(
         Statement::new(
             "INSERT INTO corpus_versions (owner, version, vector_key, document, model, dimensions, staged_at)
              SELECT id, ?2, lower(hex(randomblob(16))), ?3, ?4, ?5, ?6 FROM corpus_tenants WHERE tenant = ?1
-             ON CONFLICT DO NOTHING",
+             ON CONFLICT (owner, version) DO UPDATE SET staged_at = excluded.staged_at WHERE state = 0",
             vec![
                 text(tenant.as_str()),
                 text(&version),
@@ -98,10 +95,11 @@ pub(super) fn stage(
         if chunk.ordinal >> PLACE_BITS != 0 {
             return Err(PortError::unavailable(PORT, "a document has more chunks than can be kept"));
         }
-        let counted = Counted::of(&chunk.text);
+        let counted = CountedWords::of(&chunk.text);
+        let kinds: Map<_, _> = counted.words.iter().map(|(word, it)| (word.clone(), json!(it.kind()))).collect();
         batch.push(Statement::new(
             format!(
-                "INSERT OR REPLACE INTO corpus_chunks (id, start, length, counts, text, vector)
+                "INSERT OR REPLACE INTO corpus_chunks (id, start, length, words, text, vector)
                  SELECT id << 20 | ?3, ?4, ?5, ?6, ?7, ?8 FROM corpus_versions
                  WHERE owner = {OWNER} AND version = ?2 AND state = 0"
             ),
@@ -111,7 +109,7 @@ pub(super) fn stage(
                 small(chunk.ordinal),
                 number(chunk.start)?,
                 small(counted.length),
-                Param::Text(json!(counted.counts).to_string()),
+                Param::Text(Value::Object(kinds).to_string()),
                 Param::Text(chunk.text.clone()),
                 Param::Text(encoded(vector)),
             ],
@@ -207,9 +205,9 @@ pub(super) fn publish(
         ),
         Statement::new(
             format!(
-                "INSERT INTO corpus_words (owner, word, chunk, count, length)
-                 SELECT v.owner, j.key, c.id, j.value, c.length FROM corpus_versions v
-                 JOIN corpus_chunks c ON {OF_VERSION} JOIN json_each(c.counts) j WHERE v.owner = {OWNER} AND v.state = 2"
+                "INSERT INTO corpus_words (owner, word, chunk, kind)
+                 SELECT v.owner, j.key, c.id, j.value FROM corpus_versions v
+                 JOIN corpus_chunks c ON {OF_VERSION} JOIN json_each(c.words) j WHERE v.owner = {OWNER} AND v.state = 2"
             ),
             vec![id()],
         ),
@@ -301,7 +299,7 @@ fn bury(tenant: &TenantId) -> Vec<Statement> {
         format!(
             "DELETE FROM corpus_words WHERE (owner, word, chunk) IN (
                 SELECT v.owner, j.key, c.id FROM corpus_versions v
-                JOIN corpus_chunks c ON {OF_VERSION} JOIN json_each(c.counts) j
+                JOIN corpus_chunks c ON {OF_VERSION} JOIN json_each(c.words) j
                 WHERE {going} AND v.published_at IS NOT NULL)"
         ),
         format!("DELETE FROM corpus_fields WHERE version IN (SELECT v.id FROM corpus_versions v WHERE {going})"),
@@ -415,7 +413,7 @@ pub(super) fn named_vectors(tenant: &TenantId, filter: &MetadataFilter, named: &
 }
 
 const PASSAGE: &str =
-    "v.document, v.source, v.title, v.url, v.metadata, c.id, c.id & 1048575 AS ordinal, c.start, c.length, c.text";
+    "v.document, v.source, v.title, v.url, v.metadata, c.id, c.id & 1048575 AS ordinal, c.start, c.text";
 
 /// Chunks, whole, as far as they are still published.
 pub(super) fn passages(tenant: &TenantId, ids: &[u64]) -> Statement {
@@ -439,28 +437,28 @@ pub(super) fn occurrences(tenant: &TenantId, words: &[String]) -> Statement {
 pub(super) fn matching(
     tenant: &TenantId,
     filter: &MetadataFilter,
+    statistics: &Bm25,
     weights: &[(&String, f64)],
-    average_length: f64,
     limit: u32,
 ) -> Statement {
     let list: Value = weights.iter().map(|(word, weight)| json!([word, weight])).collect();
-    let mut params = vec![
-        text(tenant.as_str()),
-        Param::Text(list.to_string()),
-        Param::Number(SATURATION * (1.0 - LENGTH)),
-        Param::Number(SATURATION * LENGTH / average_length),
-        small(limit),
-    ];
+    // What a word of weight 1 adds, for each way in which one can occur: in one text, of which D1 takes the piece that it needs.
+    let mut factors = String::new();
+    for kind in (0..Occurrence::KINDS).filter_map(Occurrence::of_kind) {
+        write!(factors, "{:.12}", statistics.score(1.0, kind)).expect("a text takes what is written to it");
+    }
+    let mut params = vec![text(tenant.as_str()), Param::Text(list.to_string()), Param::Text(factors), small(limit)];
     let filtered = fields::conditions(filter, binder(&mut params));
     let sql = format!(
         "WITH asked AS (
             SELECT json_extract(value, '$[0]') AS word, json_extract(value, '$[1]') AS weight FROM json_each(?2)
          ), best AS (
-            SELECT w.chunk AS id, ROUND(SUM(a.weight * w.count / (w.count + ?3 + ?4 * w.length)), 9) AS score
+            SELECT w.chunk AS id,
+                ROUND(SUM(a.weight * CAST(substr(CAST(?3 AS BLOB), 1 + 14 * w.kind, 14) AS REAL)), 9) AS score
             FROM asked a CROSS JOIN corpus_words w ON w.owner = {OWNER} AND w.word = a.word
             CROSS JOIN corpus_versions v ON v.id = w.chunk >> 20
             WHERE 1{filtered}
-            GROUP BY w.chunk ORDER BY score DESC, v.document, w.chunk LIMIT ?5
+            GROUP BY w.chunk ORDER BY score DESC, v.document, w.chunk LIMIT ?4
          )
          SELECT {PASSAGE} FROM best CROSS JOIN corpus_chunks c ON c.id = best.id
          CROSS JOIN corpus_versions v ON v.id = c.id >> 20 WHERE v.owner = {OWNER} AND v.state = 1"
@@ -470,23 +468,8 @@ pub(super) fn matching(
 
 /// How well a chunk fits, exactly: `None` where it has none of the words.
 pub(super) fn score(statistics: &Bm25, weights: &[(&String, f64)], chunk: &str) -> Option<f64> {
-    let counted = Counted::of(chunk);
-    let parts = weights.iter().filter_map(|(word, weight)| {
-        counted
-            .counts
-            .get(*word)
-            .map(|count| statistics.score(*weight, enigma_core::retrieval::Occurrence::new(*count, counted.length)))
-    });
+    let counted = CountedWords::of(chunk);
+    let parts =
+        weights.iter().filter_map(|(word, weight)| counted.words.get(*word).map(|it| statistics.score(*weight, *it)));
     parts.reduce(|sum, part| sum + part)
-}
-
-impl Counted {
-    pub(super) fn of(chunk: &str) -> Self {
-        let mut counted = Self::default();
-        for word in words(chunk) {
-            *counted.counts.entry(word).or_default() += 1;
-            counted.length += 1;
-        }
-        counted
-    }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use enigma_core::ports::{Corpus, KeywordQuery, TenantDirectory, VectorQuery};
 use enigma_core::retrieval::{
     Bm25, Chunk, CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentSummary, EmbeddedChunk,
-    EmbeddingSpace, Metadata, Passage, PublishError, Staging,
+    EmbeddingSpace, Metadata, Passage, PublishError, Staging, cosine,
 };
 use enigma_core::tenant::TenantClaim;
 use enigma_core::{ModelId, PortError, TenantId, Timestamp, VersionId};
@@ -322,8 +322,7 @@ impl<T: Tables, V: VectorIndex> Corpus for TwoStores<T, V> {
         let containing = containing.collect::<Result<HashMap<_, _>, PortError>>()?;
         let weigh = |word| statistics.weight(containing.get(String::as_str(word)).copied().unwrap_or(0));
         let weights: Vec<(&String, f64)> = words.iter().map(|word| (word, weigh(word))).collect();
-        let average = average_length(chunks, all_words);
-        let rows = self.ask(statements::matching(tenant, filter, &weights, average, limit)).await?;
+        let rows = self.ask(statements::matching(tenant, filter, &statistics, &weights, limit)).await?;
         let found = rows.iter().filter_map(|row| {
             let text = row.text("text").ok()?;
             Some(passage(row, statements::score(&statistics, &weights, text)?))
@@ -366,17 +365,6 @@ fn parts(chunks: &[EmbeddedChunk]) -> impl Iterator<Item = &[EmbeddedChunk]> {
         (part, rest) = rest.split_at_checked(count)?;
         Some(part)
     })
-}
-
-#[expect(clippy::cast_precision_loss, reason = "statistics of more than 2^53 words need no last digit")]
-fn average_length(chunks: u64, words: u64) -> f64 {
-    (words as f64 / (chunks as f64).max(1.0)).max(1.0)
-}
-
-/// Of vectors of length 1.
-fn cosine(one: &[f32], other: &[f32]) -> f64 {
-    let sum: f64 = one.iter().zip(other).map(|(one, other)| f64::from(*one) * f64::from(*other)).sum();
-    sum.clamp(-1.0, 1.0)
 }
 
 fn vector(row: &Row) -> Result<Vec<f32>, PortError> {

@@ -3,7 +3,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use enigma_contract::fixture::{NOON, acme};
-use enigma_core::retrieval::MetadataFilter;
+use enigma_core::retrieval::{MetadataFilter, Occurrence};
 use futures_util::FutureExt;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params_from_iter};
@@ -182,7 +182,8 @@ fn assert_tidy(stores: &Stores) {
     let counted = "corpus_tenants t WHERE
         t.documents <> (SELECT COUNT(*) FROM corpus_versions v WHERE v.owner = t.id AND v.state = 1)
         OR t.chunks <> (SELECT COALESCE(SUM(chunks), 0) FROM corpus_versions v WHERE v.owner = t.id AND v.state = 1)
-        OR t.words <> (SELECT COALESCE(SUM(count), 0) FROM corpus_words w WHERE w.owner = t.id)";
+        OR t.words <> (SELECT COALESCE(SUM(c.length), 0) FROM corpus_versions v
+            JOIN corpus_chunks c ON c.id >> 20 = v.id WHERE v.owner = t.id AND v.state = 1)";
     assert_eq!(stores.tables.count(counted), 0);
     let strays = "corpus_words w WHERE NOT EXISTS (
         SELECT 1 FROM corpus_versions v WHERE v.id = w.chunk >> 20 AND v.state = 1 AND v.owner = w.owner)";
@@ -387,15 +388,23 @@ fn d1_scores_as_the_core_does() {
     let statistics = Bm25::new(5, 15);
     let weights: Vec<_> =
         words.iter().zip([2, 2, 1]).map(|(word, containing)| (word, statistics.weight(containing))).collect();
-    let mut statement = statements::matching(&acme(), &MetadataFilter::default(), &weights, average_length(5, 15), 10);
+    let mut statement = statements::matching(&acme(), &MetadataFilter::default(), &statistics, &weights, 10);
     statement.sql = statement.sql.replace("SELECT v.document,", "SELECT best.score, v.document,").into();
     let rows = now(stores.ask(statement)).unwrap();
     assert_eq!(rows.len(), 3);
     for row in rows {
         let exactly = statements::score(&statistics, &weights, row.text("text").unwrap()).unwrap();
-        // All scores have the same factor, which makes no difference to their order.
-        let scored = row["score"].as_f64().unwrap() * (1.2 + 1.0);
+        let scored = row["score"].as_f64().unwrap();
         assert!((scored - exactly).abs() < 1e-8, "{scored} is not {exactly}");
+    }
+}
+
+#[test]
+fn d1_knows_every_way_in_which_a_word_can_occur() {
+    let widths = (0..Occurrence::KINDS).filter_map(Occurrence::of_kind);
+    for (chunks, words) in [(1, 1), (10, 1_000), (3, 30_000)] {
+        let statistics = Bm25::new(chunks, words);
+        assert!(widths.clone().all(|it| format!("{:.12}", statistics.score(1.0, it)).len() == 14));
     }
 }
 
@@ -415,7 +424,7 @@ fn questions_are_answered_from_indexes() {
         statements::named_vectors(&acme(), &filter, &[("k", 0)]),
         statements::passages(&acme(), &[1]),
         statements::occurrences(&acme(), &["word".to_owned()]),
-        statements::matching(&acme(), &filter, &weights, 1.0, 10),
+        statements::matching(&acme(), &filter, &Bm25::new(1, 1), &weights, 10),
         statements::outbox(&acme()),
     ];
     all.extend(statements::publish(&acme(), version(1), &doc(&json!({})), &space(), 1, NOON));
