@@ -146,7 +146,8 @@ struct Bench {
 impl Bench {
     async fn ingest(&self, tenant: usize, first: usize, count: usize) -> Outcome<()> {
         let (of, name) = (name(tenant)?, format!("doc-{first:07}"));
-        let metadata = json!({ "shelf": first % 50, "lang": if first.is_multiple_of(3) { "de" } else { "en" } });
+        let nth = first / count;
+        let metadata = json!({ "shelf": nth % 50, "lang": if nth.is_multiple_of(3) { "de" } else { "en" } });
         let metadata = Metadata::new(metadata.as_object().cloned().unwrap_or_default())?;
         let (source, title) = (Some("bench".to_owned()), Some(format!("Document {first}")));
         let document = Document { id: DocumentId::new(&name)?, source, title, url: None, metadata };

@@ -1,5 +1,6 @@
 //! The corpus: documents in chunks, with an index of their vectors and one of their words.
 
+mod at_hand;
 mod codes;
 mod documents;
 mod near;
@@ -17,6 +18,7 @@ use enigma_core::retrieval::{
 };
 use enigma_core::{PortError, TenantId, Timestamp, VersionId};
 
+pub(crate) use self::at_hand::CodesAtHand;
 use self::documents::{Documents, Publication};
 use self::versions::{MAX_CHUNKS, Prepared, Stage};
 use crate::database::Database;
@@ -170,7 +172,8 @@ impl Corpus for SqliteCorpus {
     async fn nearest(&self, tenant: &TenantId, query: VectorQuery<'_>) -> Result<Vec<Passage>, PortError> {
         let (tenant, vector, filter, limit) =
             (tenant.clone(), query.vector.to_vec(), query.filter.clone(), query.limit);
-        let found = self.database.search(move |rows| near::nearest(rows, &tenant, &vector, &filter, limit));
+        let at_hand = self.database.codes_at_hand();
+        let found = self.database.search(move |rows| near::nearest(rows, &at_hand, &tenant, &vector, &filter, limit));
         found.await.map_err(|error| error.into_port(PORT))
     }
 

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::batch::Batch;
 use crate::connection;
+use crate::corpus::CodesAtHand;
 use crate::error::{OpenError, StoreError};
 use crate::file_lock::{self, FileLock};
 use crate::histories::Histories;
@@ -45,6 +46,7 @@ struct Inner {
     /// Held by whoever reads a ledger.
     loading: Mutex<()>,
     histories: Histories,
+    codes: Arc<CodesAtHand>,
     /// Whether the index of words may hold what was removed from it.
     has_removed_words: AtomicBool,
     counters: Arc<Counters>,
@@ -119,6 +121,7 @@ impl Database {
             ledgers: Ledgers::default(),
             loading: Mutex::default(),
             histories: Histories::new(options.history_bytes),
+            codes: Arc::new(CodesAtHand::new(options.vector_bytes)),
             // Nobody knows what the last process did.
             has_removed_words: AtomicBool::new(true),
             counters,
@@ -199,6 +202,11 @@ impl Database {
     /// What is at hand of sessions' histories.
     pub(crate) fn histories(&self) -> &Histories {
         &self.inner.histories
+    }
+
+    /// What is at hand of vectors.
+    pub(crate) fn codes_at_hand(&self) -> Arc<CodesAtHand> {
+        Arc::clone(&self.inner.codes)
     }
 
     /// Whether what was to be written last could not be.

@@ -201,6 +201,9 @@ statements! {
         FROM corpus_document CROSS JOIN corpus_version USING (tenant, document, number)
         WHERE tenant = ?1 AND document > ?2 ORDER BY document LIMIT ?3";
 
+    /// The versions that are found.
+    DOCUMENTS_NUMBERS = "SELECT number FROM corpus_document WHERE tenant = ?1";
+
     /// What filters look at.
     DOCUMENTS_METADATA = "
         SELECT number, metadata FROM corpus_document CROSS JOIN corpus_version USING (tenant, document, number)

@@ -1,13 +1,15 @@
 //! The chunks nearest to a vector.
 
+use std::collections::HashSet;
+
 use enigma_core::TenantId;
 use enigma_core::retrieval::{MetadataFilter, Passage, cosine};
-use rusqlite::{Transaction, params};
+use rusqlite::{Row, Transaction, params};
 
+use super::at_hand::{Codes, CodesAtHand};
 use super::codes::{self, Asked, Estimate, VECTORS};
-use super::documents;
 use super::passages::{Found, passages};
-use super::seen::Seen;
+use super::{documents, seen};
 use crate::columns::Col;
 use crate::error::StoreError;
 use crate::sql;
@@ -15,6 +17,7 @@ use crate::sql;
 /// Looks through the codes of all vectors that count, and computes the cosines of those that can be among the nearest.
 pub(crate) fn nearest(
     rows: &Transaction<'_>,
+    at_hand: &CodesAtHand,
     tenant: &TenantId,
     vector: &[f32],
     filter: &MetadataFilter,
@@ -24,41 +27,74 @@ pub(crate) fn nearest(
     if state.space.is_none_or(|space| space.dimensions as usize != vector.len()) {
         return Ok(Vec::new());
     }
-    let seen = Seen::new(rows, tenant, filter)?;
-    let estimates = estimates(rows, tenant, &Asked::new(vector), &seen, state.documents)?;
+    let numbers = seen::published(rows, tenant, filter)?;
+    let (asked, mut estimates) = (Asked::new(vector), Vec::new());
+    let mut look_through = |number: i64, codes: &Codes| {
+        codes.iter().for_each(|row| asked.estimate(number, row, &mut estimates));
+    };
+    let (found, missing) = at_hand.find(&numbers);
+    found.iter().for_each(|(number, codes)| look_through(*number, codes));
+    drop(found);
+    let take = |number, codes| {
+        look_through(number, &codes);
+        at_hand.keep(number, codes);
+    };
+    if missing.len() > numbers.len() / 2 && filter.is_empty() {
+        read_all(rows, tenant, &missing, take)?;
+    } else {
+        read_each(rows, tenant, &missing, take)?;
+    }
     let mut candidates = codes::candidates(estimates, limit);
     candidates.sort_unstable_by_key(|it| (it.number, it.ordinal));
     let found = cosines(rows, tenant, vector, &candidates)?;
     passages(rows, tenant, found, limit)
 }
 
-fn estimates(
+/// Reads the codes of some versions.
+fn read_each(
     rows: &Transaction<'_>,
     tenant: &TenantId,
-    asked: &Asked,
-    seen: &Seen,
-    documents: u64,
-) -> Result<Vec<Estimate>, StoreError> {
-    let mut estimates = Vec::new();
-    if let Some(few) = seen.few(documents) {
-        let mut statement = rows.prepare_cached(sql::CODES_OF)?;
-        for number in few {
-            let mut parts = statement.query(params![Col(tenant), number])?;
-            while let Some(row) = parts.next()? {
-                asked.estimate(number, row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?, &mut estimates);
-            }
-        }
-        return Ok(estimates);
+    numbers: &[i64],
+    mut take: impl FnMut(i64, Codes),
+) -> Result<(), StoreError> {
+    let mut statement = rows.prepare_cached(sql::CODES_OF)?;
+    for number in numbers {
+        let parts = statement.query_map(params![Col(tenant), number], |row| blob(row, 0))?;
+        take(*number, parts.collect::<rusqlite::Result<_>>()?);
     }
+    Ok(())
+}
+
+/// The same, by one walk through all that the tenant has.
+fn read_all(
+    rows: &Transaction<'_>,
+    tenant: &TenantId,
+    numbers: &[i64],
+    mut take: impl FnMut(i64, Codes),
+) -> Result<(), StoreError> {
+    let wanted: HashSet<i64> = numbers.iter().copied().collect();
     let mut statement = rows.prepare_cached(sql::CODES_ALL)?;
     let mut parts = statement.query(params![Col(tenant)])?;
+    let (mut last, mut codes): (i64, Vec<_>) = (0, Vec::new());
     while let Some(row) = parts.next()? {
         let number = row.get(0)?;
-        if seen.is_published(number) && seen.is_allowed(number) {
-            asked.estimate(number, row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?, &mut estimates);
+        if !wanted.contains(&number) {
+            continue;
         }
+        if number != last && !codes.is_empty() {
+            take(last, Codes::from(std::mem::take(&mut codes)));
+        }
+        last = number;
+        codes.push(blob(row, 1)?);
     }
-    Ok(estimates)
+    if !codes.is_empty() {
+        take(last, Codes::from(codes));
+    }
+    Ok(())
+}
+
+fn blob(row: &Row<'_>, index: usize) -> rusqlite::Result<Box<[u8]>> {
+    Ok(row.get_ref(index)?.as_blob()?.into())
 }
 
 /// The true cosines of candidates, which are in order.

@@ -21,18 +21,8 @@ impl Seen {
     pub(crate) fn new(connection: &Connection, tenant: &TenantId, filter: &MetadataFilter) -> Result<Self, StoreError> {
         let mut unseen = connection.prepare_cached(sql::VERSIONS_UNSEEN)?;
         let unseen = unseen.query_map(params![Col(tenant)], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-        if filter.is_empty() {
-            return Ok(Self { unseen, allowed: None });
-        }
-        let mut allowed = HashSet::new();
-        let mut statement = connection.prepare_cached(sql::DOCUMENTS_METADATA)?;
-        let mut rows = statement.query(params![Col(tenant)])?;
-        while let Some(row) = rows.next()? {
-            if filter.allows(&metadata(row, 1)?) {
-                allowed.insert(row.get(0)?);
-            }
-        }
-        Ok(Self { unseen, allowed: Some(allowed) })
+        let allowed = if filter.is_empty() { None } else { Some(allowed(connection, tenant, filter)?) };
+        Ok(Self { unseen, allowed })
     }
 
     /// Whether a version is the one of its document that is found.
@@ -44,13 +34,31 @@ impl Seen {
     pub(crate) fn is_allowed(&self, number: i64) -> bool {
         self.allowed.as_ref().is_none_or(|allowed| allowed.contains(&number))
     }
+}
 
-    /// All versions that may be looked at, in order, when a filter leaves so few of `documents` that they are best visited one by
-    /// one.
-    pub(crate) fn few(&self, documents: u64) -> Option<Vec<i64>> {
-        let allowed = self.allowed.as_ref()?;
-        let mut few: Vec<i64> = allowed.iter().copied().collect();
-        few.sort_unstable();
-        (few.len() as u64 <= documents / 4).then_some(few)
+/// All versions that a search may look at.
+pub(crate) fn published(
+    connection: &Connection,
+    tenant: &TenantId,
+    filter: &MetadataFilter,
+) -> Result<Vec<i64>, StoreError> {
+    if !filter.is_empty() {
+        return allowed(connection, tenant, filter);
     }
+    let mut statement = connection.prepare_cached(sql::DOCUMENTS_NUMBERS)?;
+    Ok(statement.query_map(params![Col(tenant)], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The published versions of documents that a filter lets pass.
+fn allowed<C: FromIterator<i64>>(
+    connection: &Connection,
+    tenant: &TenantId,
+    filter: &MetadataFilter,
+) -> Result<C, StoreError> {
+    let mut statement = connection.prepare_cached(sql::DOCUMENTS_METADATA)?;
+    let rows = statement.query_map(params![Col(tenant)], |row| {
+        let is_allowed = filter.allows(&metadata(row, 1)?);
+        Ok(is_allowed.then_some(row.get(0)?))
+    })?;
+    Ok(rows.filter_map(Result::transpose).collect::<rusqlite::Result<_>>()?)
 }

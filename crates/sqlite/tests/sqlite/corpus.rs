@@ -38,10 +38,15 @@ fn document(name: &str) -> Document {
 
 /// Some direction.
 fn vector(seed: u64) -> Vec<f32> {
-    let numbers = (0..DIMENSIONS as u64).map(|place| (chance(seed * 1_000 + place) >> 48) as i32 - 32_768);
-    let mut vector: Vec<f32> = numbers.map(|number| number as f32).collect();
+    let number = |place| {
+        let [one, other, ..] = chance(seed * 1_000 + place).to_le_bytes();
+        f32::from(i16::from_le_bytes([one, other]))
+    };
+    let mut vector: Vec<f32> = (0..DIMENSIONS as u64).map(number).collect();
     let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-    vector.iter_mut().for_each(|x| *x /= length);
+    for x in &mut vector {
+        *x /= length;
+    }
     vector
 }
 
