@@ -2,7 +2,7 @@
 # Usage: scripts/bench-gateway.sh [SECONDS]
 # Measures this server as a gateway, in one run and on one machine: a mock model asked directly, through nginx as a plain proxy,
 # and through this server with everything on (keys, limits, budgets, sessions, records, logs, a database on disk). Prints ratios.
-# Each round takes SECONDS (10); needs wrk and nginx.
+# Each round takes SECONDS (10); needs wrk and nginx. PROFILE is how the server is built, `production` if nothing else is said.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -12,8 +12,9 @@ rounds=${ROUNDS:-3}
 for tool in wrk nginx; do
   command -v "$tool" >/dev/null || { echo "${0##*/}: $tool is missing; on Debian: apt-get install wrk nginx-light" >&2; exit 2; }
 done
-cargo build --release --quiet -p enigma-server -p enigma-bench
-binaries=$PWD/${CARGO_TARGET_DIR:-target}/release
+profile=${PROFILE:-production}
+cargo build --profile "$profile" --quiet -p enigma-server -p enigma-bench
+binaries=$PWD/${CARGO_TARGET_DIR:-target}/$profile
 
 work=$(mktemp -d)
 pids=()
@@ -23,7 +24,8 @@ cleanup() {
   rm -rf "$work"
 }
 trap cleanup EXIT
-ulimit -n "$(ulimit -Hn)"
+# 10,000 streams are 20,000 connections of the server.
+ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 
 # Waits for the first line of a program's output, and prints what comes after "http://" in it.
 address_in() {

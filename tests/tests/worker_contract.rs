@@ -51,6 +51,7 @@ macro_rules! suite {
 
 suite!(cache, cache_cases);
 suite!(corpus, corpus_cases);
+suite!(embedder, embedder_cases);
 suite!(idempotency_store, idempotency_store_cases);
 suite!(rate_limiter, rate_limiter_cases);
 suite!(request_books, request_books_cases);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use enigma_core::chat::ChatSettings;
 use enigma_core::model::{BreakerPolicy, ModelTimeouts, RetryPolicy};
 use enigma_core::search::SearchSettings;
+use enigma_core::tenant::ModelUse;
 use enigma_core::{ModelId, ProviderId};
 use enigma_http::OverloadLimits;
 use enigma_ondevice::weights::Weights;
@@ -100,17 +101,31 @@ pub(crate) struct ProviderConfig {
     pub(crate) connect_timeout: Duration,
     pub(crate) is_default: bool,
     pub(crate) models: Vec<ModelId>,
+    pub(crate) embeddings: Vec<ModelId>,
 }
 
-/// The model of this process.
+/// The models of this process; one of the two at least.
 #[derive(Debug)]
 pub(crate) struct OnDeviceConfig {
-    pub(crate) model: ModelId,
-    pub(crate) weights: Weights,
+    pub(crate) chat: Option<OnDeviceChat>,
+    pub(crate) embeddings: Option<LocalModel>,
     pub(crate) directory: PathBuf,
     pub(crate) pull: bool,
+}
+
+/// The chat model of this process.
+#[derive(Debug)]
+pub(crate) struct OnDeviceChat {
+    pub(crate) local: LocalModel,
     pub(crate) queue: usize,
     pub(crate) conversations: usize,
+}
+
+/// A model whose files are on this machine.
+#[derive(Debug)]
+pub(crate) struct LocalModel {
+    pub(crate) model: ModelId,
+    pub(crate) weights: Weights,
 }
 
 /// What is logged.
@@ -178,9 +193,9 @@ impl Config {
         Self::layered(Layers::new(table, Source::Demo), flags, variables)
     }
 
-    /// Whether any provider serves `model`.
-    pub(crate) fn serves(&self, model: &ModelId) -> bool {
-        check::serves(&self.providers, self.ondevice.as_ref(), model)
+    /// Whether any provider serves `model` for this.
+    pub(crate) fn serves(&self, model: &ModelId, purpose: ModelUse) -> bool {
+        check::serves(&self.providers, self.ondevice.as_ref(), model, purpose)
     }
 
     fn layered(mut layers: Layers, flags: &Flags, variables: Variables<'_>) -> Result<Self, ConfigError> {

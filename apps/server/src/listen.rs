@@ -13,7 +13,7 @@ use axum::body::Body;
 use enigma_core::ports::Background;
 use futures_util::TryFutureExt;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request};
+use http::{HeaderMap, HeaderValue, Request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -170,9 +170,16 @@ impl Connections {
         };
         let header_read_timeout = self.idle_timeout.max(self.header_read_timeout);
         let background: Arc<dyn Background> = Arc::new(self.background.clone());
+        // Whoever is no proxy speaks for itself alone, and has the same address in every request.
+        let is_proxy = self.trusted_proxies.contain(peer);
+        let own_address = client_address(peer, &HeaderMap::new(), &self.trusted_proxies);
         let service = service_fn(move |request: Request<Incoming>| {
             let answering = phase.answering();
-            let address = client_address(peer, request.headers(), &self.trusted_proxies);
+            let address = if is_proxy {
+                client_address(peer, request.headers(), &self.trusted_proxies)
+            } else {
+                own_address.clone()
+            };
             // A stream of HTTP/2 ends without its connection.
             let is_too_long = !is_http2 && request.body().size_hint().lower() > LEFTOVER_BYTES;
             let mut request = request.map(|body| {

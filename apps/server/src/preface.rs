@@ -53,6 +53,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Begun<S> {
         }
         let length = buffer.remaining().min(self.start.len());
         buffer.put_slice(&self.start.split_to(length));
+        if self.start.is_empty() {
+            // An empty rest would keep the whole of what was read for as long as the connection lasts.
+            self.start = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -163,6 +163,11 @@ macro_rules! uuid_id {
             pub const fn uuid(&self) -> Uuid {
                 self.0
             }
+
+            /// Its bytes, as they are stored.
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
         }
 
         impl fmt::Display for $name {

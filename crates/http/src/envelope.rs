@@ -1,12 +1,16 @@
 //! The JSON around every answer.
 
-use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use axum::body::Body;
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::error::{ApiError, ErrorCode};
 use crate::request_info::{Face, RequestInfo};
+
+/// Room for the headers of a response, those of the edge included: a map that grows is built anew each time.
+pub(crate) const HEADERS: usize = 32;
 
 /// `{ "ok": true, "data": …, "traceId": … }`
 #[derive(Serialize)]
@@ -24,8 +28,17 @@ pub(crate) fn success<T: Serialize>(info: &RequestInfo, data: T) -> Response {
 
 /// Any JSON.
 pub(crate) fn json_response<T: Serialize>(status: StatusCode, body: &T) -> Response {
+    json_response_with(status, HeaderMap::with_capacity(HEADERS), body)
+}
+
+/// The same with headers of its own, which the response takes over as they are.
+pub(crate) fn json_response_with<T: Serialize>(status: StatusCode, mut headers: HeaderMap, body: &T) -> Response {
     let bytes = serde_json::to_vec(body).expect("wire types have text keys only, so they are JSON");
-    (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response()
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut response = Response::new(Body::from(bytes));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
 }
 
 /// An error in the shape that the route's clients expect.

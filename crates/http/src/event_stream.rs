@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use enigma_core::ports::Clock;
 use enigma_core::{Events, Timestamp};
@@ -14,6 +14,9 @@ use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
+
+/// With how many bytes a chunk is long enough, in which events go out together.
+const MOST_AT_ONCE: usize = 4096;
 
 /// Turns the events of a reply into the text of a stream.
 pub(crate) trait Render<E>: Send + 'static {
@@ -40,7 +43,9 @@ pub(crate) fn event_stream<E: Send + 'static>(
         clock: Arc::clone(clock),
         keep_alive,
     };
-    (headers, Body::from_stream(stream)).into_response()
+    let mut response = Response::new(Body::from_stream(stream));
+    *response.headers_mut() = headers;
+    response
 }
 
 /// Writes one event.
@@ -77,14 +82,20 @@ impl<E: 'static> Stream for EventStream<E> {
     type Item = Result<Bytes, std::convert::Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        while let Poll::Ready(event) = Pin::new(&mut self.events).poll_next(context) {
-            let Some(event) = event else { return Poll::Ready(None) };
-            let mut text = String::new();
-            self.render.render(event, &mut text);
-            if !text.is_empty() {
-                self.spoke_at = self.clock.now();
-                return Poll::Ready(Some(Ok(text.into())));
+        let mut text = String::new();
+        // All that is there goes out together: each chunk costs more than its events.
+        while text.len() < MOST_AT_ONCE
+            && let Poll::Ready(event) = Pin::new(&mut self.events).poll_next(context)
+        {
+            match event {
+                Some(event) => self.render.render(event, &mut text),
+                None if text.is_empty() => return Poll::Ready(None),
+                None => break,
             }
+        }
+        if !text.is_empty() {
+            self.spoke_at = self.clock.now();
+            return Poll::Ready(Some(Ok(text.into())));
         }
         loop {
             ready!(self.alarm.as_mut().poll(context));

@@ -1,5 +1,7 @@
 //! Reading a JSON body field by field, so that everything that is wrong with it is named at once.
 
+use std::fmt::Display;
+
 use enigma_core::InvalidId;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -71,6 +73,9 @@ impl Issues {
     }
 }
 
+/// In an object with no more members than these, looking at each is cheaper than hashing the name.
+const FEW_MEMBERS: usize = 16;
+
 /// An object of a body. A getter takes note of what is wrong and returns `None`; a field that is absent or `null` is `None`
 /// too, and only wrong where it is required.
 pub(crate) struct Fields<'a> {
@@ -95,7 +100,12 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn value(&self, name: &'static str) -> Option<&'a Value> {
-        self.object.get(name).filter(|value| !value.is_null())
+        let value = if self.object.len() <= FEW_MEMBERS {
+            self.object.iter().find_map(|(key, value)| (key == name).then_some(value))
+        } else {
+            self.object.get(name)
+        };
+        value.filter(|value| !value.is_null())
     }
 
     pub(crate) fn required<T>(&self, name: &'static str, value: Option<T>, issues: &mut Issues) -> Option<T> {
@@ -108,7 +118,7 @@ impl<'a> Fields<'a> {
     fn typed<T>(
         &self,
         name: &'static str,
-        expected: &str,
+        expected: impl Display,
         issues: &mut Issues,
         read: impl FnOnce(&'a Value) -> Option<T>,
     ) -> Option<T> {
@@ -160,13 +170,13 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn number_within(&self, name: &'static str, least: f64, most: f64, issues: &mut Issues) -> Option<f64> {
-        self.typed(name, &format!("a number from {least} to {most}"), issues, |value| {
+        self.typed(name, format_args!("a number from {least} to {most}"), issues, |value| {
             value.as_f64().filter(|number| (least..=most).contains(number))
         })
     }
 
     pub(crate) fn integer_within(&self, name: &'static str, least: u64, most: u64, issues: &mut Issues) -> Option<u64> {
-        self.typed(name, &format!("a whole number from {least} to {most}"), issues, |value| {
+        self.typed(name, format_args!("a whole number from {least} to {most}"), issues, |value| {
             value.as_u64().filter(|number| (least..=most).contains(number))
         })
     }

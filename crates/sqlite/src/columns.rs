@@ -39,7 +39,7 @@ pub(crate) struct After<'a>(pub(crate) Option<&'a SessionId>);
 
 impl ToSql for After<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::from(self.0.map(|session| session.uuid().into_bytes().to_vec()).unwrap_or_default()))
+        Ok(ToSqlOutput::from(self.0.map_or(&[][..], |session| session.as_bytes())))
     }
 }
 
@@ -56,7 +56,7 @@ macro_rules! uuid_columns {
     ($($name:ident),*) => { $(
         impl ToSql for Col<&$name> {
             fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-                Ok(ToSqlOutput::from(self.0.uuid().into_bytes().to_vec()))
+                Ok(ToSqlOutput::from(self.0.as_bytes().as_slice()))
             }
         }
         impl FromSql for Col<$name> {

@@ -291,11 +291,12 @@ statements! {
         INSERT INTO corpus_vectors (tenant, number, part, vectors) VALUES (?1, ?2, ?3, ?4)
         ON CONFLICT (tenant, number, part) DO UPDATE SET vectors = excluded.vectors";
 
-    /// Deletes the vectors of a part of a version.
-    VECTORS_DELETE = "DELETE FROM corpus_vectors WHERE tenant = ?1 AND number = ?2 AND part = ?3";
+    /// Deletes some vectors of a version.
+    VECTORS_DELETE = "
+        DELETE FROM corpus_vectors WHERE tenant = ?1 AND number = ?2 AND part >= ?3 AND part < ?4";
 
-    /// The first parts of a version.
-    PARTS_FIRST = "SELECT part FROM corpus_codes WHERE tenant = ?1 AND number = ?2 ORDER BY part LIMIT ?3";
+    /// The first part of a version.
+    PART_FIRST = "SELECT part FROM corpus_codes WHERE tenant = ?1 AND number = ?2 ORDER BY part LIMIT 1";
 
     /// A part of a version, in short.
     CODES_FIND = "SELECT codes FROM corpus_codes WHERE tenant = ?1 AND number = ?2 AND part = ?3";

@@ -267,15 +267,20 @@ impl Writer {
 
     fn transact(&mut self, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
         execute(&self.connection, "BEGIN IMMEDIATE")?;
-        let work = Work { connection: &self.connection };
-        for job in group {
-            execute(&self.connection, "SAVEPOINT job")?;
-            if !job.run(&work) {
-                add(&self.counters.failed_jobs, 1);
-                // Fails when the trouble was such that SQLite has rolled the whole transaction back by itself.
-                execute(&self.connection, "ROLLBACK TO job")?;
+        if !group.is_empty() {
+            let work = Work { connection: &self.connection };
+            // Looked up once for all: finding a statement costs as much as doing one of these.
+            let mut begin = self.connection.prepare_cached("SAVEPOINT job")?;
+            let mut end = self.connection.prepare_cached("RELEASE job")?;
+            for job in group {
+                begin.execute([])?;
+                if !job.run(&work) {
+                    add(&self.counters.failed_jobs, 1);
+                    // Fails when the trouble was such that SQLite has rolled the whole transaction back by itself.
+                    execute(&self.connection, "ROLLBACK TO job")?;
+                }
+                end.execute([])?;
             }
-            execute(&self.connection, "RELEASE job")?;
         }
         self.batch.write(&self.connection)?;
         execute(&self.connection, "COMMIT")

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use enigma_cloudflare::{
-    D1SessionIndex, D1VectorizeCorpus, Exactness, Freshness, KvCache, KvTenantDirectory, ObjectBooks,
-    ObjectIdempotencyStore, ObjectSessions, Objects, TenantRules, WorkerClock,
+    AiBinding, D1SessionIndex, D1VectorizeCorpus, Exactness, Freshness, KvCache, KvTenantDirectory, ObjectBooks,
+    ObjectIdempotencyStore, ObjectSessions, Objects, TenantRules, WorkerClock, WorkersAiEmbedder,
 };
 use enigma_contract::request_books::ReadBooks;
 use enigma_core::ports::{LedgerBalance, TokenLedger};
@@ -69,6 +69,11 @@ async fn find(env: &Env, port: &str, case: &str) -> bool {
         "request_books" => {
             let read = Read(books.clone());
             suite!(request_books, request_books_cases, |run_case| run_case(&books, &read))
+        }
+        "embedder" => {
+            let ai = AiBinding::from_env(env, "AI").expect("Workers AI is bound");
+            let embedder = WorkersAiEmbedder::new(ai).with_default_gateway("default-gateway");
+            suite!(embedder, embedder_cases, |run_case| run_case(&embedder, "@cf/baai/bge-m3"))
         }
         "session_store" => suite!(session_store, session_store_cases, |run_case| run_case(&sessions)),
         "session_index" => suite!(session_index, session_index_cases, |run_case| run_case(&index)),

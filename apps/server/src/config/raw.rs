@@ -116,6 +116,8 @@ pub(super) struct RawProvider {
     pub(super) default: bool,
     #[serde(default)]
     pub(super) models: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) embeddings: BTreeMap<String, String>,
 }
 
 const fn connect_timeout_seconds() -> u64 {
@@ -127,6 +129,7 @@ const fn connect_timeout_seconds() -> u64 {
 pub(super) struct RawOnDevice {
     pub(super) models_directory: Option<String>,
     pub(super) model_id: String,
+    pub(super) embedding_model_id: String,
     pub(super) pull: bool,
     pub(super) queue: u64,
     pub(super) max_conversations: u64,

@@ -142,8 +142,10 @@ struct Escape<'a>(&'a mut String);
 impl fmt::Write for Escape<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
-        let special = |character: char| character < ' ' || matches!(character, '"' | '\\' | '\u{7f}'..='\u{9f}');
-        while let Some(at) = rest.find(special) {
+        // The bytes that have to be looked at: those of control characters and of the two that JSON needs, and the one that the
+        // control characters beyond ASCII begin with.
+        let suspect = |byte: u8| byte < b' ' || matches!(byte, b'"' | b'\\' | 0x7f | 0xc2);
+        while let Some(at) = rest.bytes().position(suspect) {
             let (plain, from) = rest.split_at(at);
             self.0.push_str(plain);
             let mut characters = from.chars();
@@ -153,7 +155,8 @@ impl fmt::Write for Escape<'_> {
                 Some('\n') => self.0.push_str("\\n"),
                 Some('\r') => self.0.push_str("\\r"),
                 Some('\t') => self.0.push_str("\\t"),
-                Some(other) => write!(self.0, "\\u{:04x}", u32::from(other))?,
+                Some(other) if other.is_control() => write!(self.0, "\\u{:04x}", u32::from(other))?,
+                Some(other) => self.0.push(other),
                 None => {}
             }
             rest = characters.as_str();
@@ -197,7 +200,7 @@ mod tests {
 
     #[test]
     fn no_text_can_forge_a_line_or_a_member() {
-        let evil = "x\n{\"level\":\"ERROR\"}\r\u{1b}[31m\",\"level\":\"ERROR\u{85}\\";
+        let evil = "x £ é\n{\"level\":\"ERROR\"}\r\u{1b}[31m\",\"level\":\"ERROR\u{85}\\";
         let found = lines(|| tracing::info!(text = evil, shown = %evil, debugged = ?evil, "{evil}"));
         assert_eq!(found.len(), 1);
         assert_eq!((&found[0]["level"], &found[0]["text"]), (&"INFO".into(), &evil.into()));

@@ -66,6 +66,7 @@ fn http(checker: &mut Checker<'_>, environment: &Environment) -> Option<HttpSett
         max_body_bytes: max_body_bytes?,
         max_message_chars: max_message_chars?,
         keep_alive,
+        ..HttpSettings::default()
     })
 }
 

@@ -156,6 +156,14 @@ fn providers_are_checked_and_their_keys_never_shown() {
         &at(r#", "models": "sk-secret""#),
         &["variable ENIGMA_PROVIDERS[0].models: invalid type: string, expected"],
     );
+    refused(
+        &at(r#", "embeddings": { "a": " " }"#),
+        &["variable ENIGMA_PROVIDERS[0]: the provider's name of model a is empty"],
+    );
+    refused(
+        &at(r#", "embeddings": { "a b": "c" }"#),
+        &["variable ENIGMA_PROVIDERS[0].embeddings.a b: must be 1 to 200"],
+    );
     refused(r#"[{ "id": "p" }]"#, &["variable ENIGMA_PROVIDERS[0]: missing field `base_url`"]);
     refused(
         r#"[{ "id": "P!", "base_url": "ftp://x" }]"#,
@@ -170,6 +178,9 @@ fn providers_are_checked_and_their_keys_never_shown() {
             "variable ENIGMA_PROVIDERS[2].id: workers-ai is taken",
         ],
     );
+    let embeds = load(&[("ENIGMA_PROVIDERS", &at(r#", "embeddings": { "near": "text-embedding-3-small" }"#))]).unwrap();
+    assert_eq!(embeds.providers[0].embeddings.iter().map(ModelId::as_str).collect::<Vec<_>>(), ["near"]);
+    assert!(embeds.providers[0].models.is_empty());
     let keyed = load(&[("ENIGMA_PROVIDERS", &at(r#", "api_key_env": "KEY""#)), ("KEY", "sk-secret-key")]).unwrap();
     assert!(!format!("{keyed:?}").contains("sk-secret-key"));
 }

@@ -17,7 +17,7 @@ pub struct Subject(Arc<str>);
 impl Subject {
     /// A subject of a kind, such as `user` or `address`; subjects of different kinds never meet.
     pub fn new(kind: &'static str, name: &str) -> Self {
-        Self(format!("{kind}:{name}").into())
+        Self([kind, ":", name].concat().into())
     }
 
     /// The tenant as a whole.

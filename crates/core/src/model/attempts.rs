@@ -1,12 +1,13 @@
 //! Calls of a provider: breaker, retries and time limits, the same for every kind of model.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{Either, select};
 
 use super::breaker::Admitted;
 use super::{BreakerPolicy, Breakers, ModelError, Outcome, Phase, RetryPolicy};
@@ -93,15 +94,21 @@ pub(super) fn outcome(error: &ModelError) -> Outcome {
     if error.counts_for_breaker() { Outcome::Failure } else { Outcome::Abandoned }
 }
 
-/// Waits for `work`, but not for longer than `limit`.
+/// Waits for `work`, but not for longer than `limit`. Most work is done at once, and needs no timer.
 pub(super) async fn within<T>(
     clock: &dyn Clock,
     limit: Duration,
     phase: Phase,
     work: impl Future<Output = T> + Send,
 ) -> Result<T, ModelError> {
-    match select(std::pin::pin!(work), clock.sleep(limit)).await {
-        Either::Left((done, _)) => Ok(done),
-        Either::Right(((), _)) => Err(ModelError::Timeout(phase)),
-    }
+    let mut work = pin!(work);
+    let mut patience = None;
+    poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Ok(done)),
+        Poll::Pending => {
+            let patience = patience.get_or_insert_with(|| clock.sleep(limit));
+            patience.as_mut().poll(context).map(|()| Err(ModelError::Timeout(phase)))
+        }
+    })
+    .await
 }

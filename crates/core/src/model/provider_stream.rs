@@ -1,8 +1,11 @@
 //! From a provider's bytes to deltas. Both shapes in use are understood, streamed and whole: OpenAI's chat completions (and
 //! what imitates them), and Workers AI's `response` texts.
 
+mod template;
 mod wire;
 
+use self::template::Template;
+pub(super) use self::wire::{ErrorPiece, count};
 use self::wire::{Payload, Text, ToolCallPiece, UsagePiece, Whole};
 pub use self::wire::{error_name, is_about_length};
 use super::{Delta, FinishReason, ModelError, SseDecoder, ToolCallDelta, Usage};
@@ -28,6 +31,7 @@ const EVENT_LIMIT: usize = 1 << 20;
 pub struct ProviderStream {
     decoder: SseDecoder,
     state: State,
+    template: Template,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -58,7 +62,7 @@ impl ProviderStream {
     /// A parser at the start of a stream.
     pub const fn new() -> Self {
         let state = State { finished: false, done: false, seen: Seen::Nothing };
-        Self { decoder: SseDecoder::new(EVENT_LIMIT), state }
+        Self { decoder: SseDecoder::new(EVENT_LIMIT), state, template: Template::none() }
     }
 
     /// Takes more bytes, split anywhere, and appends what they say to `deltas`.
@@ -66,11 +70,11 @@ impl ProviderStream {
     /// # Errors
     /// [`ModelError::Malformed`] for what is not an answer, and the provider's own error when the stream carries one.
     pub fn push(&mut self, bytes: &[u8], deltas: &mut Vec<Delta>) -> Result<(), ModelError> {
-        let state = &mut self.state;
+        let (state, template) = (&mut self.state, &mut self.template);
         let mut failure = None;
         let decoded = self.decoder.push(bytes, |data| {
             if failure.is_none() {
-                failure = state.event(data, deltas).err();
+                failure = state.event_like(template, data, deltas).err();
             }
         });
         if let Some(failure) = failure {
@@ -98,6 +102,29 @@ impl ProviderStream {
 }
 
 impl State {
+    /// Reads an event, by the template where it fits.
+    fn event_like(&mut self, template: &mut Template, data: &[u8], deltas: &mut Vec<Delta>) -> Result<(), ModelError> {
+        if !self.done
+            && let Some(text) = template.text(data)
+        {
+            self.say(Some(Text(text.to_owned())), deltas);
+            return Ok(());
+        }
+        let (before, state) = (deltas.len(), *self);
+        self.event(data, deltas)?;
+        if let [Delta::Content(text)] = &deltas[before..] {
+            template.learn(data, text, |data| {
+                let (mut state, mut deltas) = (state, Vec::new());
+                state.event(data, &mut deltas).ok()?;
+                match deltas.pop() {
+                    Some(Delta::Content(text)) if deltas.is_empty() => Some(text),
+                    _ => None,
+                }
+            });
+        }
+        Ok(())
+    }
+
     fn event(&mut self, data: &[u8], deltas: &mut Vec<Delta>) -> Result<(), ModelError> {
         if self.done {
             return Ok(());
@@ -247,7 +274,7 @@ fn number(calls: Option<&mut Vec<ToolCallPiece>>) {
     }
 }
 
-fn malformed(error: &serde_json::Error) -> ModelError {
+pub(super) fn malformed(error: &serde_json::Error) -> ModelError {
     // The category and place only: the text of the answer must not reach a log.
     let kind = match error.classify() {
         serde_json::error::Category::Data => "unexpected JSON",

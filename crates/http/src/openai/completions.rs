@@ -5,21 +5,22 @@ use axum::extract::State;
 use axum::response::Response;
 use enigma_core::SessionId;
 use enigma_core::chat::{ChatCommand, ChatDone, ChatEvent, ChatReply};
-use enigma_core::model::{FinishReason, ToolCallDelta};
+use enigma_core::model::{FinishReason, ToolCall, ToolCallDelta};
 use enigma_core::tenant::{Caller, Scope};
 use http::{HeaderMap, StatusCode};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::request;
 use crate::access::Access;
 use crate::app::App;
 use crate::body::read_json;
 use crate::collect::collect;
-use crate::envelope::{error_body, json_response};
+use crate::envelope::{error_body, json_response_with};
 use crate::error::{ApiError, ErrorCode, stream_failure};
 use crate::event_stream::{Render, event_stream};
 use crate::request_info::RequestInfo;
-use crate::routes::chat::{idempotency, reply_headers, with_windows};
+use crate::routes::chat::{TOKENS_IN, TOKENS_OUT, idempotency, reply_headers, with_windows};
 use crate::validation::{Issue, Issues};
 
 const ROUTE: &str = "/v1/chat/completions";
@@ -33,7 +34,7 @@ pub(crate) async fn create(
     body: Body,
 ) -> Result<Response, ApiError> {
     let mut caller = access.caller_without_body();
-    let answer = answer(&app, &info, &access, &mut caller, &headers, body).await;
+    let answer = answer(&app, &info, &access, &mut caller, headers, body).await;
     with_windows(&app, &access, &caller, answer).await
 }
 
@@ -42,20 +43,69 @@ async fn answer(
     info: &RequestInfo,
     access: &Access,
     caller: &mut Caller,
-    headers: &HeaderMap,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     access.require(Scope::Chat)?;
     // Before the body is read, so that a refusal costs nothing.
     let place = access.stream(app)?;
-    let (bytes, json) = read_json(headers, body, app.settings().max_body_bytes).await?;
+    let Asked { command, stream, include_usage } = {
+        let (bytes, json) = read_json(&headers, body, app.settings().max_body_bytes).await?;
+        command(&json, access, caller, &headers, &bytes, info)?
+    };
+    // The model may be long in coming; nothing of the request lies in memory meanwhile but what was understood of it.
+    drop(headers);
+    access.sit(place);
+    let reply = app.ports().chat.send(access.context.clone(), command, &*access.background()).await?;
+    let mut headers = reply_headers(app, access.context.id(), &reply);
+    let identity = Identity::of(&reply);
+    if stream {
+        let render = CompletionRender::new(&identity, info.clone(), include_usage);
+        return Ok(event_stream(reply.events, render, &app.ports().clock, app.settings().keep_alive, headers));
+    }
+    let rate = reply.rate;
+    let answer = collect(reply.events).await.map_err(|error| ApiError { rate: Some(Box::new(rate)), ..error })?;
+    headers.insert(TOKENS_IN, answer.done.tokens_in.into());
+    headers.insert(TOKENS_OUT, answer.done.tokens_out.into());
+    let content = Some(answer.content).filter(|content| !content.is_empty() || answer.tool_calls.is_empty());
+    let message = WireMessage {
+        role: "assistant",
+        content,
+        refusal: (),
+        reasoning_content: Some(answer.reasoning).filter(|reasoning| !reasoning.is_empty()),
+        tool_calls: answer.tool_calls.into_iter().map(WireToolCall::from).collect(),
+    };
+    let choice = WireChoice { index: 0, message, logprobs: (), finish_reason: reason(&answer.done) };
+    let body = WireCompletion {
+        head: identity.object("chat.completion"),
+        choices: [choice],
+        usage: WireUsage::from(&answer.done),
+    };
+    Ok(json_response_with(StatusCode::OK, headers, &body))
+}
+
+struct Asked {
+    command: ChatCommand,
+    stream: bool,
+    include_usage: bool,
+}
+
+/// What a body asks for. `caller` becomes whom it names.
+fn command(
+    json: &Value,
+    access: &Access,
+    caller: &mut Caller,
+    headers: &HeaderMap,
+    bytes: &[u8],
+    info: &RequestInfo,
+) -> Result<Asked, ApiError> {
     let mut issues = Issues::default();
-    let parsed = request::parse(&json, &mut issues);
+    let parsed = request::parse(json, &mut issues);
     let session = session(headers, &mut issues);
     let known = access.caller(parsed.as_ref().and_then(|parsed| parsed.user.clone()), &mut issues);
     caller.clone_from(&known);
     let session_text = session.map(|session| session.to_string()).unwrap_or_default();
-    let idempotency = idempotency(headers, &known.subject, ROUTE, &[session_text.as_bytes(), &bytes], &mut issues);
+    let idempotency = idempotency(headers, &known.subject, ROUTE, &[session_text.as_bytes(), bytes], &mut issues);
     issues.check()?;
     let asked = parsed.ok_or(ErrorCode::InvalidRequest)?;
     let command = ChatCommand {
@@ -72,43 +122,7 @@ async fn answer(
         whole: !asked.stream,
         ..ChatCommand::new(info.request, info.trace.clone(), known, asked.messages)
     };
-    access.sit(place);
-    let reply = app.ports().chat.send(access.context.clone(), command, &*access.background()).await?;
-    let mut headers = reply_headers(app, access.context.id(), &reply);
-    let identity = Identity::of(&reply);
-    if asked.stream {
-        let render = CompletionRender {
-            identity,
-            info: info.clone(),
-            include_usage: asked.include_usage,
-            begun: false,
-            failed: false,
-        };
-        return Ok(event_stream(reply.events, render, &app.ports().clock, app.settings().keep_alive, headers));
-    }
-    let rate = reply.rate;
-    let answer = collect(reply.events).await.map_err(|error| ApiError { rate: Some(Box::new(rate)), ..error })?;
-    headers.insert("x-tokens-in", answer.done.tokens_in.into());
-    headers.insert("x-tokens-out", answer.done.tokens_out.into());
-    let mut message = json!({ "role": "assistant", "content": answer.content, "refusal": null });
-    if !answer.reasoning.is_empty() {
-        message["reasoning_content"] = answer.reasoning.into();
-    }
-    if !answer.tool_calls.is_empty() {
-        if answer.content.is_empty() {
-            message["content"] = Value::Null;
-        }
-        let call = |call: &enigma_core::model::ToolCall| json!({ "id": call.id, "type": "function", "function": { "name": call.name, "arguments": call.arguments } });
-        message["tool_calls"] = answer.tool_calls.iter().map(call).collect();
-    }
-    let mut body = identity.object("chat.completion");
-    body["choices"] = json!([{
-        "index": 0, "message": message, "logprobs": null, "finish_reason": reason(&answer.done),
-    }]);
-    body["usage"] = usage(&answer.done);
-    let mut response = json_response(StatusCode::OK, &body);
-    response.headers_mut().extend(headers);
-    Ok(response)
+    Ok(Asked { command, stream: asked.stream, include_usage: asked.include_usage })
 }
 
 fn session(headers: &HeaderMap, issues: &mut Issues) -> Option<SessionId> {
@@ -136,8 +150,8 @@ impl Identity {
         }
     }
 
-    fn object(&self, kind: &str) -> Value {
-        json!({ "id": self.id, "object": kind, "created": self.created, "model": self.model })
+    fn object(&self, kind: &'static str) -> WireHead<'_> {
+        WireHead { id: &self.id, object: kind, created: self.created, model: &self.model }
     }
 }
 
@@ -146,16 +160,118 @@ fn reason(done: &ChatDone) -> &'static str {
     done.finish_reason.unwrap_or(FinishReason::Length).as_str()
 }
 
-fn usage(done: &ChatDone) -> Value {
-    json!({
-        "prompt_tokens": done.tokens_in,
-        "completion_tokens": done.tokens_out,
-        "total_tokens": u64::from(done.tokens_in) + u64::from(done.tokens_out),
-    })
+#[derive(Serialize)]
+struct WireHead<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+}
+
+#[derive(Serialize)]
+struct WireCompletion<'a> {
+    #[serde(flatten)]
+    head: WireHead<'a>,
+    choices: [WireChoice; 1],
+    usage: WireUsage,
+}
+
+#[derive(Serialize)]
+struct WireChoice {
+    index: u32,
+    message: WireMessage,
+    logprobs: (),
+    finish_reason: &'static str,
+}
+
+#[derive(Serialize)]
+struct WireMessage {
+    role: &'static str,
+    content: Option<String>,
+    refusal: (),
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<WireToolCall>,
+}
+
+#[derive(Serialize)]
+struct WireToolCall {
+    id: String,
+    r#type: &'static str,
+    function: WireFunction,
+}
+
+#[derive(Serialize)]
+struct WireFunction {
+    name: String,
+    arguments: String,
+}
+
+impl From<ToolCall> for WireToolCall {
+    fn from(ToolCall { id, name, arguments }: ToolCall) -> Self {
+        Self { id, r#type: "function", function: WireFunction { name, arguments } }
+    }
+}
+
+#[expect(clippy::struct_field_names, reason = "the names of OpenAI's protocol")]
+#[derive(Serialize)]
+struct WireUsage {
+    prompt_tokens: u32,
+    completion_tokens: u32,
+    total_tokens: u64,
+}
+
+impl From<&ChatDone> for WireUsage {
+    fn from(done: &ChatDone) -> Self {
+        Self {
+            prompt_tokens: done.tokens_in,
+            completion_tokens: done.tokens_out,
+            total_tokens: u64::from(done.tokens_in) + u64::from(done.tokens_out),
+        }
+    }
+}
+
+/// What a chunk adds to the message.
+#[derive(Default, Serialize)]
+struct WireDelta {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_calls: Option<[WireToolCallDelta; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct WireToolCallDelta {
+    index: u32,
+    function: WireFunctionDelta,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#type: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct WireFunctionDelta {
+    arguments: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+}
+
+impl From<ToolCallDelta> for WireToolCallDelta {
+    fn from(ToolCallDelta { index, id, name, arguments }: ToolCallDelta) -> Self {
+        let kind = id.as_ref().map(|_| "function");
+        Self { index, function: WireFunctionDelta { arguments, name }, id, r#type: kind }
+    }
 }
 
 struct CompletionRender {
-    identity: Identity,
+    /// What every chunk begins with, up to its choices: the same text, so it is made once.
+    head: String,
     info: RequestInfo,
     include_usage: bool,
     begun: bool,
@@ -163,59 +279,52 @@ struct CompletionRender {
 }
 
 impl CompletionRender {
-    fn chunk(&mut self, mut delta: Value, finish_reason: Option<&str>, out: &mut String) {
+    fn new(identity: &Identity, info: RequestInfo, include_usage: bool) -> Self {
+        let object = json(&identity.object("chat.completion.chunk"));
+        let members = object.strip_suffix('}').expect("an object ends with a brace");
+        Self { head: format!("data: {members},\"choices\":["), info, include_usage, begun: false, failed: false }
+    }
+
+    fn chunk(&mut self, mut delta: WireDelta, finish_reason: Option<&str>, out: &mut String) {
         if !std::mem::replace(&mut self.begun, true) {
-            delta["role"] = "assistant".into();
+            delta.role = Some("assistant");
         }
-        let mut chunk = self.identity.object("chat.completion.chunk");
-        chunk["choices"] = json!([{ "index": 0, "delta": delta, "logprobs": null, "finish_reason": finish_reason }]);
-        if self.include_usage {
-            chunk["usage"] = Value::Null;
-        }
-        data(&chunk, out);
+        let finish_reason = finish_reason.map_or_else(|| "null".to_owned(), |reason| json(&reason));
+        let end = if self.include_usage { ",\"usage\":null}\n\n" } else { "}\n\n" };
+        out.extend([&*self.head, "{\"index\":0,\"delta\":", &json(&delta)]);
+        out.extend([",\"logprobs\":null,\"finish_reason\":", &finish_reason, "}]", end]);
     }
 }
 
-fn data(value: &Value, out: &mut String) {
-    out.push_str("data: ");
-    out.push_str(&value.to_string());
-    out.push_str("\n\n");
+fn json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("wire types have text keys only, so they are JSON")
 }
 
 impl Render<ChatEvent> for CompletionRender {
     fn render(&mut self, event: ChatEvent, out: &mut String) {
+        let nothing = WireDelta::default();
         match event {
-            ChatEvent::Content(text) => self.chunk(json!({ "content": text }), None, out),
-            ChatEvent::Reasoning(text) => self.chunk(json!({ "reasoning_content": text }), None, out),
-            ChatEvent::ToolCall(call) => self.chunk(json!({ "tool_calls": [tool_call(&call)] }), None, out),
+            ChatEvent::Content(text) => self.chunk(WireDelta { content: Some(text), ..nothing }, None, out),
+            ChatEvent::Reasoning(text) => {
+                self.chunk(WireDelta { reasoning_content: Some(text), ..nothing }, None, out);
+            }
+            ChatEvent::ToolCall(call) => {
+                self.chunk(WireDelta { tool_calls: Some([call.into()]), ..nothing }, None, out);
+            }
             ChatEvent::Failed(failure) => {
                 self.failed = true;
-                data(&error_body(&self.info, &stream_failure(failure).into()), out);
+                let body = error_body(&self.info, &stream_failure(failure).into());
+                out.extend(["data: ", &body.to_string(), "\n\n"]);
             }
             ChatEvent::Done(done) => {
                 if !self.failed {
-                    self.chunk(json!({}), Some(reason(&done)), out);
+                    self.chunk(nothing, Some(reason(&done)), out);
                 }
                 if self.include_usage {
-                    let mut chunk = self.identity.object("chat.completion.chunk");
-                    chunk["choices"] = json!([]);
-                    chunk["usage"] = usage(&done);
-                    data(&chunk, out);
+                    out.extend([&*self.head, "],\"usage\":", &json(&WireUsage::from(&done)), "}\n\n"]);
                 }
                 out.push_str("data: [DONE]\n\n");
             }
         }
     }
-}
-
-fn tool_call(call: &ToolCallDelta) -> Value {
-    let mut wire = json!({ "index": call.index, "function": { "arguments": call.arguments } });
-    if let Some(id) = &call.id {
-        wire["id"] = id.as_str().into();
-        wire["type"] = "function".into();
-    }
-    if let Some(name) = &call.name {
-        wire["function"]["name"] = name.as_str().into();
-    }
-    wire
 }

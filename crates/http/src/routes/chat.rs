@@ -17,7 +17,7 @@ use crate::access::Access;
 use crate::app::App;
 use crate::body::read_json;
 use crate::collect::collect;
-use crate::envelope::{error_body, json_response};
+use crate::envelope::{HEADERS, error_body, json_response_with};
 use crate::error::{ApiError, ErrorCode, stream_failure};
 use crate::event_stream::{Render, event_stream, write_event};
 use crate::rate_headers;
@@ -25,6 +25,14 @@ use crate::request_info::RequestInfo;
 use crate::validation::{Fields, Issue, Issues};
 
 const ROUTE: &str = "/chat";
+
+pub(crate) const TOKENS_IN: HeaderName = HeaderName::from_static("x-tokens-in");
+pub(crate) const TOKENS_OUT: HeaderName = HeaderName::from_static("x-tokens-out");
+const TOKENS_TOTAL: HeaderName = HeaderName::from_static("x-tokens-total");
+const LATENCY: HeaderName = HeaderName::from_static("x-ai-latency-ms");
+const TENANT: HeaderName = HeaderName::from_static("x-tenant-id");
+const MODEL: HeaderName = HeaderName::from_static("x-model-id");
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// `POST /chat`
 pub(crate) async fn send(
@@ -35,7 +43,7 @@ pub(crate) async fn send(
     body: Body,
 ) -> Result<Response, ApiError> {
     let mut caller = access.caller_without_body();
-    let answer = answer(&app, &info, &access, &mut caller, &headers, body).await;
+    let answer = answer(&app, &info, &access, &mut caller, headers, body).await;
     with_windows(&app, &access, &caller, answer).await
 }
 
@@ -44,15 +52,19 @@ async fn answer(
     info: &RequestInfo,
     access: &Access,
     caller: &mut Caller,
-    headers: &HeaderMap,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     access.require(Scope::Chat)?;
     // Before the body is read, so that a refusal costs nothing.
     let place = access.stream(app)?;
-    let (bytes, json) = read_json(headers, body, app.settings().max_body_bytes).await?;
-    let asked = command(&json, app.settings().max_message_chars, access, headers, &bytes, info)?;
+    let asked = {
+        let (bytes, json) = read_json(&headers, body, app.settings().max_body_bytes).await?;
+        command(&json, app.settings().max_message_chars, access, &headers, &bytes, info)?
+    };
     caller.clone_from(&asked.command.caller);
+    // The model may be long in coming; nothing of the request lies in memory meanwhile but what was understood of it.
+    drop(headers);
     access.sit(place);
     let reply = app.ports().chat.send(access.context.clone(), asked.command, &*access.background()).await?;
     let tenant = access.context.id();
@@ -166,13 +178,13 @@ pub(crate) async fn with_windows(
 
 /// The headers that a reply has, whatever its form.
 pub(crate) fn reply_headers(app: &App, tenant: &TenantId, reply: &ChatReply) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderMap::with_capacity(HEADERS);
     let text = |text: &str| HeaderValue::from_str(text).expect("ids are visible ASCII");
-    headers.insert("x-tenant-id", text(tenant.as_str()));
-    headers.insert("x-model-id", text(reply.model.as_str()));
-    headers.insert("x-tokens-in", reply.tokens_in.into());
+    headers.insert(TENANT, text(tenant.as_str()));
+    headers.insert(MODEL, text(reply.model.as_str()));
+    headers.insert(TOKENS_IN, reply.tokens_in.into());
     if reply.replayed {
-        headers.insert("idempotency-replayed", HeaderValue::from_static("true"));
+        headers.insert(REPLAYED, HeaderValue::from_static("true"));
     }
     rate_headers::write(&mut headers, &reply.rate, app.ports().clock.now());
     headers
@@ -190,22 +202,23 @@ async fn whole(
     let answer = collect(reply.events).await.map_err(|error| ApiError { rate: Some(Box::new(rate)), ..error })?;
     let usage = WireUsage::from(&answer.done);
     for (name, value) in [
-        ("x-tokens-in", u64::from(usage.tokens_in)),
-        ("x-tokens-out", u64::from(usage.tokens_out)),
-        ("x-tokens-total", usage.total_tokens),
-        ("x-ai-latency-ms", usage.latency_ms),
+        (TOKENS_IN, u64::from(usage.tokens_in)),
+        (TOKENS_OUT, u64::from(usage.tokens_out)),
+        (TOKENS_TOTAL, usage.total_tokens),
+        (LATENCY, usage.latency_ms),
     ] {
-        headers.insert(HeaderName::from_static(name), value.into());
+        headers.insert(name, value.into());
     }
-    let mut data = json!({ "status": "accepted", "sessionId": session, "stream": false, "message": answer.content });
-    if answer.done.finish_reason.is_none() {
+    let data = WireAnswer {
+        status: "accepted",
+        session_id: session,
+        stream: false,
+        message: answer.content,
         // The answer of an earlier request again, whose client went away before its end.
-        data["truncated"] = true.into();
-    }
-    let body = json!({ "ok": true, "data": data, "usage": usage, "traceId": info.trace.as_str() });
-    let mut response = json_response(http::StatusCode::OK, &body);
-    response.headers_mut().extend(headers);
-    Ok(response)
+        truncated: answer.done.finish_reason.is_none(),
+    };
+    let body = WireReply { ok: true, data, usage, trace_id: info.trace.as_str() };
+    Ok(json_response_with(http::StatusCode::OK, headers, &body))
 }
 
 fn stream(app: &App, info: &RequestInfo, tenant: &TenantId, session: SessionId, reply: ChatReply) -> Response {
@@ -218,6 +231,26 @@ fn stream(app: &App, info: &RequestInfo, tenant: &TenantId, session: SessionId, 
         failed: false,
     };
     event_stream(reply.events, render, &app.ports().clock, app.settings().keep_alive, headers)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireReply<'a> {
+    ok: bool,
+    data: WireAnswer,
+    usage: WireUsage,
+    trace_id: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireAnswer {
+    status: &'static str,
+    session_id: SessionId,
+    stream: bool,
+    message: String,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
 }
 
 #[derive(Serialize)]

@@ -68,6 +68,17 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
+macro_rules! run {
+    ($case:ident) => {
+        #[tokio::test]
+        async fn $case() {
+            enigma_contract::embedder::$case(embedder().await, "minilm").await;
+        }
+    };
+}
+
+enigma_contract::embedder_cases!(run);
+
 #[tokio::test]
 async fn fifty_sentences_are_where_the_reference_implementation_puts_them() {
     let (texts, expected) = reference();

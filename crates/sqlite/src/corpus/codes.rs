@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 
-/// So many chunks, by their ordinals, share a row.
-pub(crate) const PART: u32 = 16;
+/// So many chunks, by their ordinals, share a row of codes, as all rows are read and each costs something.
+pub(crate) const PART: u32 = 64;
+/// So many share a row of vectors, of which few are read. It divides the other number.
+pub(crate) const VECTORS: u32 = 8;
 
 /// Bytes of an ordinal, which begins each entry of a row.
 const ORDINAL: usize = 4;

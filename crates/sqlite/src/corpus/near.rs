@@ -4,7 +4,7 @@ use enigma_core::TenantId;
 use enigma_core::retrieval::{MetadataFilter, Passage, cosine};
 use rusqlite::{Transaction, params};
 
-use super::codes::{self, Asked, Estimate, PART};
+use super::codes::{self, Asked, Estimate, VECTORS};
 use super::documents;
 use super::passages::{Found, passages};
 use super::seen::Seen;
@@ -72,10 +72,10 @@ fn cosines(
     let mut found = Vec::with_capacity(candidates.len());
     // A row has the vectors of several candidates.
     for same_row in
-        candidates.chunk_by(|one, other| (one.number, one.ordinal / PART) == (other.number, other.ordinal / PART))
+        candidates.chunk_by(|one, other| (one.number, one.ordinal / VECTORS) == (other.number, other.ordinal / VECTORS))
     {
         let Some(Estimate { number, ordinal, .. }) = same_row.first() else { continue };
-        let mut read = statement.query(params![Col(tenant), number, ordinal / PART])?;
+        let mut read = statement.query(params![Col(tenant), number, ordinal / VECTORS])?;
         let row = read.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
         let vectors = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
         for Estimate { number, ordinal, .. } in same_row {

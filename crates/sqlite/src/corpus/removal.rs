@@ -4,14 +4,11 @@ use enigma_core::retrieval::CountedWords;
 use enigma_core::{TenantId, Timestamp, VersionId};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::codes::PART;
+use super::codes::{PART, VECTORS};
 use super::places;
 use crate::columns::Col;
 use crate::error::StoreError;
 use crate::sql;
-
-/// Parts that one piece of work removes, each of up to [`PART`] chunks.
-const PARTS_AT_ONCE: u32 = 8;
 
 /// Has a version removed that was not published.
 pub(crate) fn discard(connection: &Connection, tenant: &TenantId, version: VersionId) -> Result<(), StoreError> {
@@ -30,20 +27,14 @@ pub(crate) fn remove_some(connection: &Connection, tenant: &TenantId) -> Result<
     let ended = connection.prepare_cached(sql::VERSION_ENDED)?.query_row(params![Col(tenant)], |row| row.get(0));
     let Some(number) = ended.optional()? else { return Ok(None) };
     let number: i64 = number;
-    let parts: Vec<u32> = connection
-        .prepare_cached(sql::PARTS_FIRST)?
-        .query_map(params![Col(tenant), number, PARTS_AT_ONCE], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
-    if parts.is_empty() {
-        // Last of all: while it is there, nobody takes what is left of its chunks for somebody's.
-        connection.prepare_cached(sql::VERSION_DELETE)?.execute(params![Col(tenant), number])?;
-        return Ok(Some(0));
+    let key = params![Col(tenant), number];
+    let part = connection.prepare_cached(sql::PART_FIRST)?.query_row(key, |row| row.get(0)).optional()?;
+    if let Some(part) = part {
+        return remove_part(connection, tenant, number, part).map(Some);
     }
-    let mut removed = 0;
-    for part in parts {
-        removed += remove_part(connection, tenant, number, part)?;
-    }
-    Ok(Some(removed))
+    // Last of all: while it is there, nobody takes what is left of its chunks for somebody's.
+    connection.prepare_cached(sql::VERSION_DELETE)?.execute(key)?;
+    Ok(Some(0))
 }
 
 fn remove_part(connection: &Connection, tenant: &TenantId, number: i64, part: u32) -> Result<u64, StoreError> {
@@ -55,8 +46,9 @@ fn remove_part(connection: &Connection, tenant: &TenantId, number: i64, part: u3
         places::remove(connection, tenant, number, row.get(0)?, &words)?;
     }
     let removed = connection.prepare_cached(sql::CHUNKS_DELETE)?.execute(between)?;
-    for statement in [sql::VECTORS_DELETE, sql::CODES_DELETE] {
-        connection.prepare_cached(statement)?.execute(params![Col(tenant), number, part])?;
-    }
+    let rows = PART / VECTORS;
+    let vectors = params![Col(tenant), number, part * rows, (part + 1) * rows];
+    connection.prepare_cached(sql::VECTORS_DELETE)?.execute(vectors)?;
+    connection.prepare_cached(sql::CODES_DELETE)?.execute(params![Col(tenant), number, part])?;
     Ok(removed as u64)
 }

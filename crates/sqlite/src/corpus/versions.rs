@@ -6,7 +6,7 @@ use enigma_core::retrieval::{Chunk, CountedWords, DocumentId, EmbeddedChunk, Emb
 use enigma_core::{TenantId, Timestamp, VersionId};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::codes::{self, PART};
+use super::codes::{self, PART, VECTORS};
 use super::places;
 use crate::columns::{Col, get};
 use crate::error::StoreError;
@@ -75,6 +75,9 @@ pub(crate) fn find(
     Ok(found.optional()?)
 }
 
+/// Rows by their numbers, with entries by ordinals.
+type Rows = BTreeMap<u32, BTreeMap<u32, Vec<u8>>>;
+
 /// A version that chunks are staged for.
 pub(crate) struct Stage<'a> {
     pub(crate) connection: &'a Connection,
@@ -97,20 +100,16 @@ impl Stage<'_> {
         if chunks.iter().any(|it| it.vector.len() != codes::vector_length(dimensions)) {
             return Err(StoreError::Refused("a vector has not the dimensions of its space"));
         }
-        let mut parts: BTreeMap<u32, [BTreeMap<u32, Vec<u8>>; 2]> = BTreeMap::new();
+        let (mut vectors, mut codes) = (Rows::new(), Rows::new());
         for prepared in chunks {
             self.add_chunk(&mut staged, &prepared)?;
             let Prepared { chunk: Chunk { ordinal, .. }, vector, code, .. } = prepared;
-            let [vectors, codes] = parts.entry(ordinal / PART).or_default();
-            vectors.insert(ordinal, vector);
-            codes.insert(ordinal, code);
+            vectors.entry(ordinal / VECTORS).or_default().insert(ordinal, vector);
+            codes.entry(ordinal / PART).or_default().insert(ordinal, code);
         }
-        let (vector_length, code_length) = (codes::vector_length(dimensions), codes::code_length(dimensions));
-        for (part, [vectors, codes]) in &parts {
-            let key = (staged.number, *part);
-            self.merge(sql::VECTORS_FIND, sql::VECTORS_PUT, key, vectors, vector_length)?;
-            self.merge(sql::CODES_FIND, sql::CODES_PUT, key, codes, code_length)?;
-        }
+        let (number, vector_length) = (staged.number, codes::vector_length(dimensions));
+        self.merge(sql::VECTORS_FIND, sql::VECTORS_PUT, number, &vectors, vector_length)?;
+        self.merge(sql::CODES_FIND, sql::CODES_PUT, number, &codes, codes::code_length(dimensions))?;
         self.connection.prepare_cached(sql::VERSION_STAGE)?.execute(params![
             Col(self.tenant),
             staged.number,
@@ -168,18 +167,15 @@ impl Stage<'_> {
         places::add(self.connection, tenant, number, chunk.ordinal, words)
     }
 
-    fn merge(
-        &self,
-        find: &str,
-        put: &str,
-        (number, part): (i64, u32),
-        entries: &BTreeMap<u32, Vec<u8>>,
-        length: usize,
-    ) -> Result<(), StoreError> {
-        let key = params![Col(self.tenant), number, part];
-        let old = self.connection.prepare_cached(find)?.query_row(key, |row| row.get::<_, Vec<u8>>(0)).optional()?;
-        let row = codes::merged(&old.unwrap_or_default(), entries, length);
-        self.connection.prepare_cached(put)?.execute(params![Col(self.tenant), number, part, row])?;
+    /// Adds entries to the rows that they belong to.
+    fn merge(&self, find: &str, put: &str, number: i64, rows: &Rows, length: usize) -> Result<(), StoreError> {
+        for (part, entries) in rows {
+            let key = params![Col(self.tenant), number, part];
+            let old =
+                self.connection.prepare_cached(find)?.query_row(key, |row| row.get::<_, Vec<u8>>(0)).optional()?;
+            let row = codes::merged(&old.unwrap_or_default(), entries, length);
+            self.connection.prepare_cached(put)?.execute(params![Col(self.tenant), number, part, row])?;
+        }
         Ok(())
     }
 }

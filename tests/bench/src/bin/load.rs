@@ -7,7 +7,8 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::{Args, Parser, Subcommand};
@@ -16,7 +17,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::runtime::Builder;
+use tokio::time::timeout;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -93,44 +95,33 @@ impl Target {
     }
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Failure> {
     match Options::parse().what {
-        What::Rate { target, rate, seconds, connections } => {
-            measure(target, rate, seconds, connections.min(rate)).await
+        What::Rate { target, rate, seconds, connections } => measure(&target, rate, seconds, connections.min(rate)),
+        What::Streams { target, count, seconds } => {
+            let runtime = Builder::new_multi_thread().enable_all().build()?;
+            runtime.block_on(hold(target, count, Duration::from_secs(seconds)))
         }
-        What::Streams { target, count, seconds } => hold(target, count, Duration::from_secs(seconds)).await,
     }
 }
 
-async fn measure(target: Target, rate: u32, seconds: u32, connections: u32) -> Result<(), Failure> {
+/// Each connection has a thread that sleeps until its next request is due: a runtime's timers are a millisecond late, which is
+/// more than most answers take.
+fn measure(target: &Target, rate: u32, seconds: u32, connections: u32) -> Result<(), Failure> {
     let begin = Instant::now() + Duration::from_millis(200);
-    let tasks: Vec<_> = (0..connections)
-        .map(|number| {
-            let target = target.clone();
-            tokio::spawn(async move {
-                let mut sender = target.connect().await?;
-                let (mut latencies, mut failed) = (Vec::new(), 0_usize);
-                let mut at = begin + Duration::from_secs(1) / rate * number;
-                while at < begin + Duration::from_secs(seconds.into()) {
-                    sleep_until(at).await;
-                    sender.ready().await?;
-                    let response = sender.send_request(target.request()).await?;
-                    failed += usize::from(!response.status().is_success());
-                    response.into_body().collect().await?;
-                    latencies.push(at.elapsed());
-                    at += Duration::from_secs(1) * connections / rate;
-                }
-                Ok::<_, Failure>((latencies, failed))
+    let end = begin + Duration::from_secs(seconds.into());
+    let step = Duration::from_secs(1) * connections / rate;
+    let all = thread::scope(|scope| {
+        let threads: Vec<_> = (0..connections)
+            .map(|number| {
+                let first = begin + Duration::from_secs(1) / rate * number;
+                scope.spawn(move || pace(target, first, step, end))
             })
-        })
-        .collect();
-    let (mut latencies, mut failed) = (Vec::new(), 0);
-    for task in tasks {
-        let (some, failures) = task.await??;
-        latencies.extend(some);
-        failed += failures;
-    }
+            .collect();
+        threads.into_iter().map(|thread| thread.join().expect("no thread panics")).collect::<Result<Vec<_>, _>>()
+    })?;
+    let failed: usize = all.iter().map(|(_, failed)| failed).sum();
+    let mut latencies: Vec<_> = all.into_iter().flat_map(|(latencies, _)| latencies).collect();
     latencies.sort_unstable();
     let percentile = |per_mille: usize| latencies[(latencies.len() - 1) * per_mille / 1000].as_micros();
     writeln!(
@@ -143,6 +134,28 @@ async fn measure(target: Target, rate: u32, seconds: u32, connections: u32) -> R
         percentile(1000),
     )?;
     Ok(())
+}
+
+/// One connection's requests, one each `step`: how long each took since it was due, and how many failed.
+fn pace(target: &Target, first: Instant, step: Duration, end: Instant) -> Result<(Vec<Duration>, usize), Failure> {
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let mut sender = runtime.block_on(target.connect())?;
+    let (mut latencies, mut failed) = (Vec::new(), 0);
+    let mut at = first;
+    while at < end {
+        thread::sleep(at.saturating_duration_since(Instant::now()));
+        let status = runtime.block_on(async {
+            sender.ready().await?;
+            let response = sender.send_request(target.request()).await?;
+            let status = response.status();
+            response.into_body().collect().await?;
+            Ok::<_, Failure>(status)
+        })?;
+        latencies.push(at.elapsed());
+        failed += usize::from(!status.is_success());
+        at += step;
+    }
+    Ok((latencies, failed))
 }
 
 async fn hold(target: Target, count: usize, patience: Duration) -> Result<(), Failure> {

@@ -52,6 +52,53 @@ proptest! {
     }
 }
 
+/// Events that are nearly alike, by what surrounds their text, some of which hide a text where it is not said.
+const SURROUNDINGS: [(&str, &str); 9] = [
+    ("{\"id\":\"1\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"", "\"}}]}"),
+    ("{\"id\":\"2\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"", "\"}}]}"),
+    ("{\"choices\":[{\"delta\":{\"content\":\"", "\"}}],\"text\":\"a\"}"),
+    ("{\"choices\":[{\"delta\":{\"content\":\"", "\"},\"finish_reason\":\"stop\"}]}"),
+    ("{\"choices\":[{\"delta\":{\"reasoning\":\"", "\",\"content\":\"a\"}}]}"),
+    ("{\"response\":\"a\",\"x\":\"", "\"}"),
+    ("{\"x\":\"\\\"", "\",\"response\":\"\\u0061\"}"),
+    ("{\"", "\":\"a\"}"),
+    ("{\"response\":\"", "\"} "),
+];
+
+proptest! {
+    #[test]
+    fn a_template_changes_nothing_of_what_is_read(
+        events in proptest::collection::vec(
+            (0..SURROUNDINGS.len(), 1_usize..4, "(a|ab|b|response|é|\\\\n|\"|\\\\\"|\u{1}| |)"), 0..12,
+        ),
+    ) {
+        let (mut with, mut without) = (ProviderStream::new(), State::default());
+        for (around, times, text) in events {
+            for _ in 0..times {
+                let (before, after) = SURROUNDINGS[around];
+                let data = format!("{before}{text}{after}");
+                let (mut read, mut expected) = (Vec::new(), Vec::new());
+                let outcome = with.push(format!("data: {data}\n\n").as_bytes(), &mut read).is_ok();
+                prop_assert_eq!(outcome, without.event(data.as_bytes(), &mut expected).is_ok());
+                prop_assert_eq!(read, expected, "{}", data);
+                prop_assert_eq!(with.state.seen, without.seen);
+            }
+        }
+    }
+}
+
+#[test]
+fn events_that_differ_in_their_text_alone_are_read_by_a_template() {
+    let mut stream = ProviderStream::new();
+    let mut deltas = Vec::new();
+    for text in ["a", "b", "ccc", "\\n", "d"] {
+        let event = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n");
+        stream.push(event.as_bytes(), &mut deltas).unwrap();
+    }
+    assert_eq!(deltas, ["a", "b", "ccc", "\n", "d"].map(content));
+    assert_eq!(stream.template.hits(), 3, "neither the first, nor the one with an escape");
+}
+
 #[test]
 fn a_stream_that_is_cut_anywhere_before_its_finish_is_interrupted() {
     let finish = OPENAI.find("\"length\"").unwrap();
