@@ -152,7 +152,7 @@ pub(crate) fn whole(port: &'static str, value: f64) -> Result<u64, PortError> {
     Ok(value as u64)
 }
 
-#[cfg(all(test, not(target_family = "wasm")))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -116,7 +116,7 @@ fn between(lower: Option<&Bound>, upper: Option<&Bound>, bind: &mut impl FnMut(P
     format!("{from} AND {}", side(upper, "<=", "<", next))
 }
 
-#[cfg(all(test, not(target_family = "wasm")))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -410,5 +410,5 @@ fn passage(row: &Row, score: f64) -> Result<Passage, PortError> {
     Ok(Passage { document: document(row)?, chunk, score })
 }
 
-#[cfg(all(test, not(target_family = "wasm")))]
+#[cfg(test)]
 mod tests;

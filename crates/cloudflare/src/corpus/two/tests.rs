@@ -52,7 +52,7 @@ impl Tables for Sqlite {
         for statement in &statements {
             assert!(statement.params.len() <= 100 && statement.sql.len() < 100_000);
             let mut prepared = transaction.prepare(&statement.sql).unwrap();
-            let names: Vec<String> = prepared.column_names().into_iter().map(str::to_owned).collect();
+            let names: Vec<String> = prepared.column_names().map(str::to_owned).collect();
             let rows = prepared.query_map(params_from_iter(&statement.params), |row| {
                 let cell = |(place, name): (usize, &String)| {
                     let value = match row.get_ref(place)? {
