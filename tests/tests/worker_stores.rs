@@ -33,7 +33,8 @@ fn named(document: &str, count: u32) -> Value {
 #[tokio::test]
 async fn a_late_index_is_made_up_for() {
     let late = Duration::from_secs(6);
-    let worker = start(json!({ "dimensions": 8, "visibleAfterMs": late.as_millis() as u64 }), |config| config);
+    let worker =
+        start(json!({ "dimensions": 8, "visibleAfterMs": u64::try_from(late.as_millis()).unwrap() }), |config| config);
     let near = || ask(&worker, json!({ "op": "near", "only_index": true }));
     let words = |text: &str| ask(&worker, json!({ "op": "words", "text": text }));
     let begun = Instant::now();

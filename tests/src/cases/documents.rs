@@ -35,7 +35,7 @@ pub(super) async fn found(api: &Api, query: &str) -> Vec<String> {
 
 /// Sentences that make a chunk each, with `word` in all of them.
 fn sentences(word: &str, count: usize) -> String {
-    (0..count).map(|n| format!("Sentence {n} of them is about {word} and more. ")).collect()
+    (0..count).fold(String::new(), |text, n| text + &format!("Sentence {n} of them is about {word} and more. "))
 }
 
 /// So small that each sentence is a chunk.
@@ -43,6 +43,7 @@ fn small() -> Value {
     json!({ "chunking": { "maxChunkSize": 60, "overlap": 0 } })
 }
 
+/// What was taken in is found by its words and listed with its title.
 pub async fn a_document_is_taken_in_and_found(host: &Host) {
     let (api, word) = (host.tenant("docs-in"), tag().replace('-', ""));
     let more = json!({ "title": "About it", "url": "https://example.com/it", "source": "handbook", "metadata": { "lang": "en" } });
@@ -64,6 +65,7 @@ pub async fn a_document_is_taken_in_and_found(host: &Host) {
     assert_eq!(host.upstream.embedded(&format!("About it\n\n# It\n\nThe word is {word}")), 1);
 }
 
+/// Nothing of the old version is left, even where the new one is shorter.
 pub async fn a_repeat_replaces_a_document_whole(host: &Host) {
     let (api, old, new) = (host.tenant("docs-replace"), tag().replace('-', ""), tag().replace('-', ""));
     assert_eq!(ingest(&api, "d", &sentences(&old, 7), &small()).await.ok()["chunks"], 7);
@@ -76,6 +78,7 @@ pub async fn a_repeat_replaces_a_document_whole(host: &Host) {
     assert_eq!(listed["documents"][0]["chunks"], 2);
 }
 
+/// Pages of the list have every document once; what is deleted is neither listed nor found.
 pub async fn documents_are_listed_by_name_and_deleted(host: &Host) {
     let (api, word) = (host.tenant("docs-list"), tag().replace('-', ""));
     for id in ["c", "a/b c", "b"] {
@@ -96,6 +99,7 @@ pub async fn documents_are_listed_by_name_and_deleted(host: &Host) {
     api.get("/documents?limit=0").await.error(400, "invalid_request");
 }
 
+/// A new version that cannot be embedded changes nothing.
 pub async fn a_failure_half_way_leaves_the_old_version(host: &Host) {
     let (api, old, new) = (host.tenant("docs-fail"), tag().replace('-', ""), tag().replace('-', ""));
     ingest(&api, "d", &sentences(&old, 3), &small()).await.ok();
@@ -109,6 +113,7 @@ pub async fn a_failure_half_way_leaves_the_old_version(host: &Host) {
     assert_eq!(found(&api, &new).await.len(), 4);
 }
 
+/// An idempotency key works as it does in a chat.
 pub async fn a_repeated_request_is_carried_out_once(host: &Host) {
     let (api, word) = (host.tenant("docs-repeat").with("idempotency-key", &tag()), tag());
     let first = ingest(&api, "d", &word, &json!({})).await;
@@ -119,6 +124,7 @@ pub async fn a_repeated_request_is_carried_out_once(host: &Host) {
     ingest(&api, "e", &word, &json!({})).await.error(422, "idempotency_mismatch");
 }
 
+/// Versions that come side by side never mix.
 pub async fn of_two_at_once_one_is_left_whole(host: &Host) {
     let (api, word) = (host.tenant("docs-race"), tag().replace('-', ""));
     let texts: Vec<_> = (2..7).map(|count| (count, sentences(&format!("{word} v{count}"), count))).collect();
@@ -130,6 +136,7 @@ pub async fn of_two_at_once_one_is_left_whole(host: &Host) {
     assert!(left.iter().all(|text| text.contains(&format!("v{count} "))), "{left:?}");
 }
 
+/// An event stream counts the chunks that are done.
 pub async fn a_long_document_tells_how_far_it_is(host: &Host) {
     let (api, word) = (host.tenant("docs-steps").with("accept", "text/event-stream"), tag().replace('-', ""));
     let mut body = small();
@@ -145,6 +152,7 @@ pub async fn a_long_document_tells_how_far_it_is(host: &Host) {
     assert!(steps.iter().all(|step| step.name.as_deref() == Some("progress") && step.json()["chunksTotal"] == 250));
 }
 
+/// Every fault of a body is told, and too long ones are refused.
 pub async fn faults_of_a_document_are_named(host: &Host) {
     let api = host.tenant("docs-bad");
     let body = json!({
@@ -164,6 +172,7 @@ pub async fn faults_of_a_document_are_named(host: &Host) {
     ingest(&host.tenant("docs-none"), "d", "text", &json!({})).await.error(403, "feature_disabled");
 }
 
+/// Embedding is reserved from the budget before it is done.
 pub async fn what_is_embedded_is_paid_for(host: &Host) {
     let (api, word) = (host.tenant("docs-poor"), tag());
     let refused = ingest(&api, "d", &format!("{word} {}", "x".repeat(400)), &json!({})).await;

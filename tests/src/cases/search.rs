@@ -48,6 +48,7 @@ fn ids(data: &Value) -> Vec<&str> {
     data["sources"].as_array().unwrap().iter().map(|source| source["id"].as_str().unwrap()).collect()
 }
 
+/// A citation of what is no source is taken out of the answer.
 pub async fn an_answer_cites_its_sources_and_invents_none(host: &Host) {
     let (api, word) = (host.tenant("search-cites"), word());
     let more = json!({ "title": "Tea", "url": "https://example.com/tea", "source": "handbook" });
@@ -79,6 +80,7 @@ pub async fn an_answer_cites_its_sources_and_invents_none(host: &Host) {
     assert!(usage["totalTokens"].as_u64() > Some(0), "{usage}");
 }
 
+/// The events of a stream, made and kept.
 pub async fn a_stream_tells_sources_then_pieces_then_the_end(host: &Host) {
     let (api, word) = (host.tenant("search-stream"), word());
     ingest(&api, "d", &format!("All about {word}."), &json!({})).await.ok();
@@ -100,6 +102,7 @@ pub async fn a_stream_tells_sources_then_pieces_then_the_end(host: &Host) {
     assert_eq!(again.finish().await.text, rest.text);
 }
 
+/// A hit costs nothing; other options, and other documents, are other answers.
 pub async fn an_answer_is_kept_until_the_documents_change(host: &Host) {
     let (api, word) = (host.tenant("search-cache"), word());
     ingest(&api, "d", &format!("All about {word}."), &json!({})).await.ok();
@@ -129,6 +132,7 @@ pub async fn an_answer_is_kept_until_the_documents_change(host: &Host) {
     assert_eq!(ask(json!({})).await.header("x-cache"), Some("miss"));
 }
 
+/// Not in results, not in prompts, not in caches, not in scores.
 pub async fn tenants_with_the_same_documents_never_meet(host: &Host) {
     let (one, two, word) = (host.tenant("search-one"), host.tenant("search-two"), word());
     for (api, name) in [(&one, "first"), (&two, "second")] {
@@ -163,11 +167,13 @@ pub async fn tenants_with_the_same_documents_never_meet(host: &Host) {
     assert!(one.get("/documents").await.ok()["documents"].as_array().unwrap().is_empty());
 }
 
+/// Those who wait for the same answer are given the one that is made.
 pub async fn equal_questions_at_once_are_answered_once(host: &Host) {
     let (api, word, gate) = (host.tenant("search-crowd"), word(), tag());
     ingest(&api, "d", &format!("All about {word}."), &json!({})).await.ok();
     let query = format!("{word}? [[gate {gate}]]");
-    let asked = join_all((0..5).map(|_| search(&api, &query, &json!({}))));
+    let nothing = json!({});
+    let asked = join_all((0..5).map(|_| search(&api, &query, &nothing)));
     let opened = async {
         host.upstream.call(&word).await;
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
@@ -185,6 +191,7 @@ pub async fn equal_questions_at_once_are_answered_once(host: &Host) {
     }
 }
 
+/// Filters by metadata, in every mode.
 pub async fn a_filter_chooses_documents(host: &Host) {
     let (api, word) = (host.tenant("search-filter"), word());
     for (id, lang, year) in [("a", "en", 2020), ("b", "de", 2021), ("c", "en", 2022)] {
@@ -208,6 +215,7 @@ pub async fn a_filter_chooses_documents(host: &Host) {
     search(&api, &word, &json!({ "filter": { "a": { "$regex": "x" } } })).await.error(400, "invalid_request");
 }
 
+/// Words for what is exact, vectors for what is near.
 pub async fn each_mode_looks_in_its_own_way(host: &Host) {
     let (api, word) = (host.tenant("search-modes"), word());
     ingest(&api, "near", "The boiling kettle whistles loudly.", &json!({})).await.ok();
@@ -225,6 +233,7 @@ pub async fn each_mode_looks_in_its_own_way(host: &Host) {
     search(&api, "\" OR * NEAR( ^x: -y", &json!({ "mode": "keyword" })).await.ok();
 }
 
+/// A hostile text is data in the prompt, line for line.
 pub async fn documents_that_give_orders_stay_data(host: &Host) {
     let (api, word) = (host.tenant("search-orders"), word());
     let hostile = format!(
@@ -250,6 +259,7 @@ pub async fn documents_that_give_orders_stay_data(host: &Host) {
     assert!(host.upstream.calls(&unsafe_query).is_empty());
 }
 
+/// Rewriting and follow-ups, where the tenant has them on.
 pub async fn side_questions_help_and_never_harm(host: &Host) {
     let (api, word) = (host.tenant("search-beside"), word());
     ingest(&api, "d", &format!("All about {word}."), &json!({})).await.ok();
@@ -260,6 +270,7 @@ pub async fn side_questions_help_and_never_harm(host: &Host) {
     assert_eq!(host.upstream.embedded(&format!("What of {word}?")), 2, "once in the question, once rewritten");
 }
 
+/// The same codes, and words where vectors fail.
 pub async fn failures_are_told_as_in_a_chat(host: &Host) {
     let (api, word) = (host.tenant("search-fails"), word());
     ingest(&api, "d", &format!("All about {word}."), &json!({})).await.ok();
@@ -277,6 +288,7 @@ pub async fn failures_are_told_as_in_a_chat(host: &Host) {
     search(&api, &blind, &json!({ "mode": "vector" })).await.error(502, "ai_error");
 }
 
+/// Every fault of a body is told; no documents are no fault.
 pub async fn faults_of_a_question_are_named(host: &Host) {
     let api = host.tenant("search-bad");
     let body = json!({ "query": " ", "topK": 21, "filter": [], "mode": "fuzzy", "userId": "" });
@@ -287,6 +299,7 @@ pub async fn faults_of_a_question_are_named(host: &Host) {
     assert_eq!((empty.header("x-cache"), &empty.ok()["sources"]), (Some("miss"), &json!([])));
 }
 
+/// The same limit and the same budget as in a chat.
 pub async fn what_is_searched_is_limited_and_paid_for(host: &Host) {
     let poor = host.tenant("search-poor");
     ingest(&poor, "d", "one two three", &json!({})).await.ok();
@@ -298,6 +311,7 @@ pub async fn what_is_searched_is_limited_and_paid_for(host: &Host) {
     search(&few, "two", &json!({})).await.error(429, "rate_limited");
 }
 
+/// `POST /v1/embeddings`, with numbers and with base64.
 pub async fn embeddings_come_in_openais_shape(host: &Host) {
     let api = host.tenant("search-embeds");
     let body = json!({ "model": "embed-64", "input": ["one two", "three"] });

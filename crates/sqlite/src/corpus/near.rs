@@ -30,10 +30,14 @@ pub(crate) fn nearest(
     let numbers = seen::published(rows, tenant, filter)?;
     let (asked, mut estimates) = (Asked::new(vector), Vec::new());
     let mut look_through = |number: i64, codes: &Codes| {
-        codes.iter().for_each(|row| asked.estimate(number, row, &mut estimates));
+        for row in codes.iter() {
+            asked.estimate(number, row, &mut estimates);
+        }
     };
     let (found, missing) = at_hand.find(&numbers);
-    found.iter().for_each(|(number, codes)| look_through(*number, codes));
+    for (number, codes) in &found {
+        look_through(*number, codes);
+    }
     drop(found);
     let take = |number, codes| {
         look_through(number, &codes);

@@ -57,6 +57,7 @@ impl Tables for Sqlite {
                 let cell = |(place, name): (usize, &String)| {
                     let value = match row.get_ref(place)? {
                         ValueRef::Null => Value::Null,
+                        #[expect(clippy::cast_precision_loss, reason = "what D1 does to an integer")]
                         ValueRef::Integer(number) => json!(number as f64),
                         ValueRef::Real(number) => json!(number),
                         ValueRef::Text(text) => json!(str::from_utf8(text).unwrap()),
@@ -82,7 +83,7 @@ struct Index(Mutex<Vectors>);
 
 #[derive(Default)]
 struct Vectors {
-    vectors: Vec<Vector>,
+    visible: Vec<Vector>,
     waiting: VecDeque<Write>,
     is_late: bool,
     fails: bool,
@@ -121,10 +122,10 @@ impl Vectors {
         while let Some(write) = self.waiting.pop_front() {
             match write {
                 Write::Put(new) => {
-                    self.vectors.retain(|old| !new.iter().any(|it| it.id == old.id));
-                    self.vectors.extend(new);
+                    self.visible.retain(|old| !new.iter().any(|it| it.id == old.id));
+                    self.visible.extend(new);
                 }
-                Write::Delete(ids) => self.vectors.retain(|old| !ids.contains(&old.id)),
+                Write::Delete(ids) => self.visible.retain(|old| !ids.contains(&old.id)),
             }
         }
     }
@@ -150,7 +151,7 @@ impl VectorIndex for Index {
             Metadata::new(fields).unwrap()
         };
         let mut found: Vec<(f64, &str)> = vectors
-            .vectors
+            .visible
             .iter()
             .filter(|it| it.namespace == namespace && filter.allows(&metadata(it)))
             .map(|it| (cosine(&it.values, vector), it.id.as_str()))
@@ -176,7 +177,7 @@ fn stores(exactness: Exactness) -> Stores {
 
 /// What is left of a suite's tenants has to be what the suite has left.
 fn assert_tidy(stores: &Stores) {
-    let vectors = stores.index.0.lock().unwrap().vectors.len();
+    let vectors = stores.index.0.lock().unwrap().visible.len();
     assert_eq!(i64::try_from(vectors).unwrap(), stores.tables.count("corpus_chunks"));
     assert_eq!(stores.tables.count("corpus_versions WHERE state > 1"), 0);
     let counted = "corpus_tenants t WHERE
@@ -359,9 +360,9 @@ fn vectors_carry_the_metadata_of_what_is_published() {
     let document = doc(&json!({ "lang": "en", "other": 1 }));
     now(stores.publish(&acme(), version(1), &document, &space(), 3, NOON)).unwrap().unwrap();
     let vectors = stores.index.0.lock().unwrap();
-    assert_eq!(vectors.vectors.len(), 3);
-    assert!(vectors.vectors.iter().all(|it| it.metadata == Some(json!({ "lang": "en" }))));
-    assert!(vectors.vectors.iter().all(|it| it.namespace == acme().as_str()));
+    assert_eq!(vectors.visible.len(), 3);
+    assert!(vectors.visible.iter().all(|it| it.metadata == Some(json!({ "lang": "en" }))));
+    assert!(vectors.visible.iter().all(|it| it.namespace == acme().as_str()));
 }
 
 #[test]
