@@ -40,7 +40,7 @@ fn sentences(word: &str, count: usize) -> String {
 
 /// So small that each sentence is a chunk.
 fn small() -> Value {
-    json!({ "chunking": { "maxChunkSize": 60, "overlap": 0 } })
+    json!({ "chunking": { "maxChunkSize": 100, "overlap": 0 } })
 }
 
 /// What was taken in is found by its words and listed with its title.
