@@ -1,0 +1,98 @@
+//! How well search finds what it should, as users ask it: the native server, its database, and the embedder that runs in it, over the
+//! judged corpus of `tests/retrieval`. Every mode is held to what it has reached before, and hybrid to the better of the other two.
+
+#![expect(clippy::unwrap_used, reason = "all of this is test code: a panic is how it reports")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use enigma_conformance::{Api, Server, ServerConfig, Tenant, Upstream};
+use enigma_retrieval_eval::{Scores, TestCollection, evaluate};
+use futures_util::{StreamExt, stream};
+use serde_json::{Value, json};
+
+/// The first start may have to fetch the weights.
+const WITH_WEIGHTS: Duration = Duration::from_secs(600);
+const TENANT: &str = "quality";
+/// As many as nDCG@10 looks at.
+const PLACES: usize = 10;
+/// What may be lost without anybody having to say why.
+const TOLERANCE: f64 = 0.02;
+/// Requests at once.
+const AT_ONCE: usize = 4;
+
+fn start(upstream: &Upstream) -> Server {
+    let tenant = Tenant::new(TENANT)
+        .searches()
+        .with("aiModels", json!({ "chat": "quality-model", "embeddings": "all-minilm-l6-v2" }))
+        .with("rateLimit", json!({ "perMinute": 100_000 }))
+        .with("tokenBudget", json!({}));
+    let config = ServerConfig::new()
+        .upstream(&upstream.base_url())
+        .set("ondevice.model_id", "none")
+        .set("ondevice.embedding_model_id", "all-minilm-l6-v2")
+        .tenant(&tenant);
+    let directory = Arc::new(tempfile::tempdir().unwrap());
+    config.stored_in(&directory).start_within(WITH_WEIGHTS)
+}
+
+/// Takes every passage in as a document of its own.
+async fn ingest(api: &Api, collection: &TestCollection) {
+    stream::iter(&collection.passages)
+        .map(|passage| async {
+            let body = json!({ "docId": passage.id, "title": passage.title, "text": passage.text });
+            api.post("/ingest", &body).await.ok();
+        })
+        .buffer_unordered(AT_ONCE)
+        .collect::<Vec<()>>()
+        .await;
+}
+
+/// The documents that are found, the best first, each once.
+async fn ranking(api: &Api, mode: &str, question: &str) -> Vec<String> {
+    let body = json!({ "query": question, "mode": mode, "topK": 20 });
+    let data = api.post("/search", &body).await.ok();
+    let mut found: Vec<String> = Vec::new();
+    for source in data["sources"].as_array().unwrap() {
+        let document = source["docId"].as_str().unwrap();
+        if !found.iter().any(|known| known == document) {
+            found.push(document.to_owned());
+        }
+    }
+    found.truncate(PLACES);
+    found
+}
+
+async fn scores(api: &Api, mode: &str, collection: &TestCollection) -> Scores {
+    let rankings: BTreeMap<&str, Vec<String>> = stream::iter(&collection.questions)
+        .map(|question| async { (question.id.as_str(), ranking(api, mode, &question.question).await) })
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    evaluate(&collection.questions, &rankings).unwrap()
+}
+
+#[tokio::test]
+async fn search_finds_what_it_should() {
+    let (upstream, collection) = (Upstream::start(), TestCollection::committed().unwrap());
+    let server = start(&upstream);
+    let api = server.tenant(TENANT);
+    ingest(&api, &collection).await;
+    for mode in ["keyword", "vector", "hybrid"] {
+        println!("{mode:8} {}", scores(&api, mode, &collection).await);
+    }
+    if let Ok(path) = std::env::var("DUMP") {
+        let mut all = serde_json::Map::new();
+        for q in &collection.questions {
+            let mut entry = json!({});
+            for mode in ["keyword", "vector"] {
+                let body = json!({ "query": q.question, "mode": mode, "topK": 20 });
+                let data = api.post("/search", &body).await.ok();
+                entry[mode] = data["sources"].as_array().unwrap().iter().map(|s| json!([s["docId"], s["score"]])).collect();
+            }
+            all.insert(q.id.clone(), entry);
+        }
+        std::fs::write(path, Value::Object(all).to_string()).unwrap();
+    }
+}
