@@ -6,6 +6,7 @@ pub mod bad_input;
 pub mod budgets;
 pub mod chat;
 pub mod cors;
+pub mod documents;
 pub mod envelope;
 pub mod idempotency;
 pub mod jwt;
@@ -13,6 +14,7 @@ pub mod limits;
 pub mod models;
 pub mod openai;
 pub mod resolution;
+pub mod search;
 pub mod sessions;
 pub mod streams;
 
@@ -33,6 +35,8 @@ pub fn tenants() -> Vec<Tenant> {
         streams::tenants(),
         openai::tenants(),
         cors::tenants(),
+        documents::tenants(),
+        search::tenants(),
     ]
     .concat()
 }
@@ -148,6 +152,30 @@ macro_rules! cases {
         $run!(cors::a_preflight_without_a_host_asks_all_tenants);
         $run!(cors::an_allowed_page_may_read_the_answer_and_errors);
         $run!(cors::other_pages_may_not);
+
+        $run!(documents::a_document_is_taken_in_and_found);
+        $run!(documents::a_repeat_replaces_a_document_whole);
+        $run!(documents::documents_are_listed_by_name_and_deleted);
+        $run!(documents::a_failure_half_way_leaves_the_old_version);
+        $run!(documents::a_repeated_request_is_carried_out_once);
+        $run!(documents::of_two_at_once_one_is_left_whole);
+        $run!(documents::a_long_document_tells_how_far_it_is);
+        $run!(documents::faults_of_a_document_are_named);
+        $run!(documents::what_is_embedded_is_paid_for);
+
+        $run!(search::an_answer_cites_its_sources_and_invents_none);
+        $run!(search::a_stream_tells_sources_then_pieces_then_the_end);
+        $run!(search::an_answer_is_kept_until_the_documents_change);
+        $run!(search::tenants_with_the_same_documents_never_meet);
+        $run!(search::equal_questions_at_once_are_answered_once);
+        $run!(search::a_filter_chooses_documents);
+        $run!(search::each_mode_looks_in_its_own_way);
+        $run!(search::documents_that_give_orders_stay_data);
+        $run!(search::side_questions_help_and_never_harm);
+        $run!(search::failures_are_told_as_in_a_chat);
+        $run!(search::faults_of_a_question_are_named);
+        $run!(search::what_is_searched_is_limited_and_paid_for);
+        $run!(search::embeddings_come_in_openais_shape);
     };
 }
 

@@ -49,6 +49,14 @@ impl Tenant {
         self
     }
 
+    /// Embeds its documents by `embed-64`, asks models no side questions, and has a chat model of its own.
+    #[must_use]
+    pub fn searches(self) -> Self {
+        let chat = format!("{}-model", self.id);
+        self.with("aiModels", json!({ "chat": chat, "embeddings": "embed-64" }))
+            .with("featureFlags", json!({ "query_rewriting": false, "follow_ups": false }))
+    }
+
     /// May use these models and no other, so that nothing else steps in for one that fails.
     #[must_use]
     pub fn only_models(self, models: &[&str]) -> Self {

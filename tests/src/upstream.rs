@@ -1,6 +1,7 @@
 //! A scripted OpenAI-compatible endpoint on a free loopback port, and what it saw.
 
 mod call;
+mod embeddings;
 mod script;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -45,6 +46,8 @@ pub const PATIENCE: Duration = Duration::from_secs(15);
 /// | `[[usage 7 9]]` | tokens of prompt and answer |
 /// | `[[status 500]]`, `[[status 429 retry-after 1]]`, `[[html]]` | no answer |
 ///
+/// A text with `[[no embedding]]` is not embedded.
+///
 /// Markers are obeyed in their order. Those of the last user message count.
 pub struct Upstream {
     address: SocketAddr,
@@ -60,6 +63,8 @@ struct Shared {
 #[derive(Default)]
 struct StateOfThings {
     calls: Vec<Arc<Call>>,
+    /// The texts of each call for embeddings.
+    embedded: Vec<Vec<String>>,
     open_gates: HashSet<String>,
     scripts: HashMap<String, VecDeque<String>>,
 }
@@ -77,7 +82,10 @@ impl Upstream {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared { state: Mutex::default(), changed: watch::Sender::new(()) });
-        let app = Router::new().route("/v1/chat/completions", post(complete)).with_state(Arc::clone(&shared));
+        let app = Router::new()
+            .route("/v1/chat/completions", post(complete))
+            .route("/v1/embeddings", post(embed))
+            .with_state(Arc::clone(&shared));
         let (stop, stopped) = oneshot::channel::<()>();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -121,6 +129,11 @@ impl Upstream {
         self.shared.state().calls.iter().filter(|call| call.prompt.contains(part)).cloned().collect()
     }
 
+    /// How many texts with `part` in them have been embedded.
+    pub fn embedded(&self, part: &str) -> usize {
+        self.shared.state().embedded.iter().flatten().filter(|text| text.contains(part)).count()
+    }
+
     /// Waits until one of those calls is as `wanted`.
     pub async fn call_where(&self, part: &str, what: &str, wanted: impl Fn(&Call) -> bool + Send + Sync) -> Arc<Call> {
         let mut changed = self.shared.changed.subscribe();
@@ -151,6 +164,16 @@ impl Drop for Upstream {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
+    }
+}
+
+async fn embed(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let texts = embeddings::texts(&body).into_iter().map(str::to_owned).collect();
+    shared.state().embedded.push(texts);
+    match embeddings::answer(&body) {
+        Some(answer) => axum::Json(answer).into_response(),
+        None => (StatusCode::BAD_REQUEST, "{}").into_response(),
     }
 }
 

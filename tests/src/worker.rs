@@ -60,6 +60,7 @@ pub struct WorkerConfig {
     tenants: Map<String, Value>,
     breaks: BTreeMap<&'static str, &'static str>,
     upstream: Option<String>,
+    vectorize: Value,
     directory: Option<Arc<TempDir>>,
 }
 
@@ -72,6 +73,7 @@ impl WorkerConfig {
             tenants: Map::new(),
             breaks: BTreeMap::new(),
             upstream: None,
+            vectorize: json!({}),
             directory: None,
         };
         config
@@ -142,6 +144,13 @@ impl WorkerConfig {
         self
     }
 
+    /// Has a vector index of its own making: `dimensions`, `metadataIndexes`, `visibleAfterMs`.
+    #[must_use]
+    pub fn vectorize(mut self, options: Value) -> Self {
+        self.vectorize = options;
+        self
+    }
+
     /// Keeps everything in `directory`, which outlives the Worker.
     #[must_use]
     pub fn stored_in(mut self, directory: &Arc<TempDir>) -> Self {
@@ -166,6 +175,7 @@ impl WorkerConfig {
             "upstream": self.upstream,
             "requireGateway": true,
             "breaks": self.breaks,
+            "vectorize": self.vectorize,
         });
         Worker::start(&config, self.tenants, self.directory)
     }

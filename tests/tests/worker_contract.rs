@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use enigma_conformance::{Api, Worker, WorkerConfig};
+use serde_json::json;
 use tokio::sync::Mutex;
 
 /// The longest that a case takes: the random ones make thousands of calls.
@@ -12,7 +13,12 @@ const LONGEST: Duration = Duration::from_secs(300);
 
 fn worker() -> &'static Worker {
     static WORKER: OnceLock<Worker> = OnceLock::new();
-    WORKER.get_or_init(|| WorkerConfig::new().package("tests/worker").start())
+    // As many dimensions as the largest vectors of the cases have, and some.
+    let vectorize = json!({
+        "dimensions": 16,
+        "metadataIndexes": ["lang", "year", "owner.team", "parity", "nested.number", "number"],
+    });
+    WORKER.get_or_init(|| WorkerConfig::new().package("tests/worker").vectorize(vectorize).start())
 }
 
 async fn run(port: &str, case: &str) {
@@ -43,6 +49,9 @@ macro_rules! suite {
     };
 }
 
+suite!(cache, cache_cases);
+suite!(corpus, corpus_cases);
+suite!(embedder, embedder_cases);
 suite!(idempotency_store, idempotency_store_cases);
 suite!(rate_limiter, rate_limiter_cases);
 suite!(request_books, request_books_cases);
@@ -54,3 +63,25 @@ suite!(telemetry, telemetry_cases);
 suite!(tenant_directory, tenant_directory_cases);
 suite!(token_ledger, token_ledger_cases);
 suite!(turn_queue, turn_queue_cases);
+
+/// The corpus again, with every chunk looked for by Vectorize.
+mod corpus_by_index_alone {
+    /// What an index that names a hundred cannot do: which of many equals it names, and what it cannot filter by.
+    const NOT_BY_IT: [&str; 2] = [
+        "what_fits_alike_is_in_the_order_of_document_and_chunk",
+        "the_few_documents_that_a_filter_leaves_are_found_among_many",
+    ];
+
+    macro_rules! run {
+        ($case:ident) => {
+            #[tokio::test]
+            async fn $case() {
+                if !NOT_BY_IT.contains(&stringify!($case)) {
+                    super::run("corpus_by_index_alone", stringify!($case)).await;
+                }
+            }
+        };
+    }
+
+    enigma_contract::corpus_cases!(run);
+}

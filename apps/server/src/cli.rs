@@ -74,7 +74,7 @@ fn flag(setting: &'static Setting) -> Arg {
             "storage" => "Storage",
             "chat" => "Chat",
             "models" => "Models",
-            "ondevice" => "On-device model",
+            "ondevice" => "On-device models",
             "log" => "Log",
             _ => "General",
         })

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use enigma_core::chat::ChatSettings;
 use enigma_core::model::{BreakerPolicy, ModelTimeouts, RetryPolicy};
+use enigma_core::search::SearchSettings;
+use enigma_core::tenant::ModelUse;
 use enigma_core::{ModelId, ProviderId};
 use enigma_http::OverloadLimits;
 use enigma_ondevice::weights::Weights;
@@ -38,6 +40,7 @@ pub(crate) struct Config {
     pub(crate) tenants_directory: PathBuf,
     pub(crate) storage: Storage,
     pub(crate) chat: ChatSettings,
+    pub(crate) search: SearchSettings,
     pub(crate) models: ModelsConfig,
     pub(crate) providers: Vec<ProviderConfig>,
     pub(crate) ondevice: Option<OnDeviceConfig>,
@@ -60,6 +63,8 @@ pub(crate) struct ServerConfig {
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) shutdown_grace: Duration,
     pub(crate) max_body_bytes: usize,
+    /// Of bodies with a document.
+    pub(crate) max_document_body_bytes: usize,
     pub(crate) max_message_chars: usize,
     pub(crate) keep_alive: Duration,
     pub(crate) max_connections: usize,
@@ -96,17 +101,31 @@ pub(crate) struct ProviderConfig {
     pub(crate) connect_timeout: Duration,
     pub(crate) is_default: bool,
     pub(crate) models: Vec<ModelId>,
+    pub(crate) embeddings: Vec<ModelId>,
 }
 
-/// The model of this process.
+/// The models of this process; one of the two at least.
 #[derive(Debug)]
 pub(crate) struct OnDeviceConfig {
-    pub(crate) model: ModelId,
-    pub(crate) weights: Weights,
+    pub(crate) chat: Option<OnDeviceChat>,
+    pub(crate) embeddings: Option<LocalModel>,
     pub(crate) directory: PathBuf,
     pub(crate) pull: bool,
+}
+
+/// The chat model of this process.
+#[derive(Debug)]
+pub(crate) struct OnDeviceChat {
+    pub(crate) local: LocalModel,
     pub(crate) queue: usize,
     pub(crate) conversations: usize,
+}
+
+/// A model whose files are on this machine.
+#[derive(Debug)]
+pub(crate) struct LocalModel {
+    pub(crate) model: ModelId,
+    pub(crate) weights: Weights,
 }
 
 /// What is logged.
@@ -174,9 +193,9 @@ impl Config {
         Self::layered(Layers::new(table, Source::Demo), flags, variables)
     }
 
-    /// Whether any provider serves `model`.
-    pub(crate) fn serves(&self, model: &ModelId) -> bool {
-        check::serves(&self.providers, self.ondevice.as_ref(), model)
+    /// Whether any provider serves `model` for this.
+    pub(crate) fn serves(&self, model: &ModelId, purpose: ModelUse) -> bool {
+        check::serves(&self.providers, self.ondevice.as_ref(), model, purpose)
     }
 
     fn layered(mut layers: Layers, flags: &Flags, variables: Variables<'_>) -> Result<Self, ConfigError> {

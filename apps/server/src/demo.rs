@@ -16,6 +16,9 @@ use uuid::Uuid;
 /// Where the demo keeps what it has, from the working directory.
 pub(crate) const DIRECTORY: &str = ".enigma/demo";
 
+/// What embeds its documents.
+const EMBEDDER: &str = "all-minilm-l6-v2";
+
 const KEY_PREFIX: &str = "enigma_demo_";
 
 /// Why there is no demo.
@@ -36,7 +39,7 @@ pub(crate) fn settings(directory: &Path) -> Table {
     let database = directory.join("enigma.db").to_string_lossy().into_owned();
     Table::from_iter([
         ("storage".to_owned(), Table::from_iter([("database".to_owned(), database.into())]).into()),
-        ("ondevice".to_owned(), Table::new().into()),
+        ("ondevice".to_owned(), Table::from_iter([("embedding_model_id".to_owned(), EMBEDDER.into())]).into()),
         ("log".to_owned(), Table::from_iter([("format".to_owned(), "text".into())]).into()),
         (
             "chat".to_owned(),
@@ -82,10 +85,10 @@ fn is_key(text: &str) -> bool {
 ///
 /// # Errors
 /// [`DemoError`].
-pub(crate) fn tenants(key: &str, model: &ModelId) -> Result<TenantIndex, DemoError> {
+pub(crate) fn tenants(key: &str, chat: &ModelId, embeddings: Option<&ModelId>) -> Result<TenantIndex, DemoError> {
     let file = json!({
         "tenantId": "demo",
-        "aiModels": { "chat": model },
+        "aiModels": { "chat": chat, "embeddings": embeddings },
         "apiKeys": [{ "id": "demo", "hash": KeyHash::of(key).to_string() }],
     });
     Ok(TenantIndex::new([Tenant::from_json(&file.to_string())?])?)
@@ -132,10 +135,12 @@ mod tests {
     #[test]
     fn the_demo_needs_no_configuration_and_its_key_opens_its_tenant() {
         let config = Config::demo(settings(Path::new("d")), &Flags::default(), &|_| None).unwrap();
-        let model = config.ondevice.unwrap().model;
+        let section = config.ondevice.unwrap();
+        let (model, embedder) = (section.chat.unwrap().local.model, section.embeddings.unwrap().model);
         let key = format!("{KEY_PREFIX}{}", "0".repeat(64));
-        let tenants = tenants(&key, &model).unwrap();
-        assert!(tenants.find(&TenantClaim::Key(KeyHash::of(&key))).is_some());
+        let tenants = tenants(&key, &model, Some(&embedder)).unwrap();
+        let tenant = tenants.find(&TenantClaim::Key(KeyHash::of(&key))).unwrap();
+        assert_eq!(tenant.embedding_model(), Some(&embedder));
 
         let text = invitation("127.0.0.1:8080".parse().unwrap(), &key, &model, Uuid::nil());
         let line = text.lines().find(|line| line.starts_with("curl -N ")).unwrap();

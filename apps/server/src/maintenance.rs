@@ -94,10 +94,7 @@ impl Maintenance {
             return Ok(0);
         }
         match &self.stores.durable {
-            Some(durable) => {
-                let swept = durable.maintenance.sweep(tenant.id(), tenant.retention(), now).await?;
-                Ok(swept.messages + swept.listed_sessions + swept.idempotency_keys + swept.usage_records)
-            }
+            Some(durable) => Ok(durable.maintenance.sweep(tenant.id(), tenant.retention(), now).await?.total()),
             None => self.stores.sessions.sweep(tenant.id(), tenant.retention(), now).await,
         }
     }

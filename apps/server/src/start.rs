@@ -26,7 +26,7 @@ use crate::service_manager::{self, State};
 use crate::shutdown::{self, Signals};
 use crate::sockets::{Inherited, Listener, Place, Reserved};
 use crate::tls::{Certificates, TlsError};
-use crate::weights::{self, OnDeviceError, Show};
+use crate::weights::{self, OnDevice, OnDeviceError, Show};
 use crate::workers::Workers;
 use crate::{compression, descriptors, logging, storage, tenants, wiring};
 
@@ -37,6 +37,8 @@ pub(crate) enum StartError {
     Config(#[from] ConfigError),
     #[error("--demo needs no configuration file: unset ENIGMA_CONFIG")]
     DemoWithFile,
+    #[error("--demo needs a chat model: ondevice.model_id is none")]
+    DemoWithoutModel,
     #[error(transparent)]
     Tenants(#[from] Problems),
     #[error(transparent)]
@@ -59,7 +61,7 @@ impl StartError {
     /// 2 for what the operator has to write differently, 1 for what went wrong.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::DemoWithFile | Self::Tenants(_) | Self::Tls(_) => 2,
+            Self::Config(_) | Self::DemoWithFile | Self::DemoWithoutModel | Self::Tenants(_) | Self::Tls(_) => 2,
             _ => 1,
         }
     }
@@ -88,7 +90,9 @@ fn plan(cli: &Cli) -> Result<Plan, StartError> {
         start_logging(&config)?;
         let key = demo::key(directory)?;
         let section = config.ondevice.as_ref().expect("the demo's settings have the section");
-        let tenants = demo::tenants(&key, &section.model)?;
+        let chat = section.chat.as_ref().ok_or(StartError::DemoWithoutModel)?;
+        let embedder = section.embeddings.as_ref().map(|local| &local.model);
+        let tenants = demo::tenants(&key, &chat.local.model, embedder)?;
         return finished(config, |_| Ok(tenants), Some(key));
     }
     let file = cli.config.as_deref().or(from_variable.as_deref());
@@ -130,12 +134,12 @@ pub(crate) async fn run(cli: &Cli, inherited: Inherited) -> Result<(), StartErro
             storage::open(&config.storage).map_err(|error| StartError::Storage(name(&config.storage), error))?;
         let show = if demo.is_some() { Show::Bar } else { Show::Log };
         let ondevice = match &config.ondevice {
-            Some(section) => Some(weights::load(section, &show).await?),
-            None => None,
+            Some(section) => weights::load(section, &show).await?,
+            None => OnDevice::default(),
         };
-        Ok::<_, StartError>((places, stores, wiring::catalog(&config, ondevice)?))
+        Ok::<_, StartError>((places, stores, wiring::catalogs(&config, ondevice)?))
     };
-    let (places, stores, catalog) = tokio::select! {
+    let (places, stores, catalogs) = tokio::select! {
         made = work => made?,
         // Nothing was served yet, so there is nothing to wait for.
         () = signals.next() => return Ok(()),
@@ -153,7 +157,7 @@ pub(crate) async fn run(cli: &Cli, inherited: Inherited) -> Result<(), StartErro
     };
     background.track(maintenance.run(draining.clone()));
     let tokens = wiring::tokens(&config, &background)?;
-    let router = wiring::router(&config, Arc::clone(&tenants), catalog, &stores, tokens);
+    let router = wiring::router(&config, Arc::clone(&tenants), catalogs, &stores, tokens);
     let per_address = config.server.max_connections_per_address;
     let connections = Connections {
         workers: Workers::start()?,
@@ -250,8 +254,9 @@ fn announce(names: &[String], address: Option<SocketAddr>, config: &Config, demo
     for name in names {
         text.extend(["listening on ", name, "\n"]);
     }
-    if let (Some(key), Some(section), Some(address)) = (demo, &config.ondevice, address) {
-        text.push_str(&demo::invitation(address, key, &section.model, OsIds.uuid()));
+    let chat = config.ondevice.as_ref().and_then(|section| section.chat.as_ref());
+    if let (Some(key), Some(chat), Some(address)) = (demo, chat, address) {
+        text.push_str(&demo::invitation(address, key, &chat.local.model, OsIds.uuid()));
     }
     let mut out = io::stdout().lock();
     // Nobody may be listening there, which is no reason not to serve.

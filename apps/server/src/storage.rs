@@ -6,17 +6,19 @@ use std::time::{Duration, SystemTime};
 
 use enigma_core::books::ComposedBooks;
 use enigma_core::ports::{
-    IdempotencyStore, RateLimiter, RequestBooks, SessionIndex, SessionStore, SessionTurns, StreamSlots, Telemetry,
-    TokenLedger, TurnQueue,
+    Cache, Corpus, IdempotencyStore, RateLimiter, RequestBooks, SessionIndex, SessionStore, SessionTurns, StreamSlots,
+    Telemetry, TokenLedger, TurnQueue,
 };
 use enigma_core::turns::QueuedTurns;
 use enigma_core::{PortError, Timestamp};
 use enigma_memory::{
-    MemoryIdempotencyStore, MemorySessionIndex, MemorySessionStore, MemoryTelemetry, MemoryTokenLedger,
+    MemoryCache, MemoryCorpus, MemoryIdempotencyStore, MemorySessionIndex, MemorySessionStore, MemoryTelemetry,
+    MemoryTokenLedger,
 };
 use enigma_sqlite::{
-    Database, OpenError, Options, SqliteIdempotencyStore, SqliteMaintenance, SqliteRequestBooks, SqliteSessionIndex,
-    SqliteSessionStore, SqliteSessionTurns, SqliteTelemetry, SqliteTokenLedger, Synchronous,
+    Database, OpenError, Options, SqliteCache, SqliteCorpus, SqliteIdempotencyStore, SqliteMaintenance,
+    SqliteRequestBooks, SqliteSessionIndex, SqliteSessionStore, SqliteSessionTurns, SqliteTelemetry, SqliteTokenLedger,
+    Synchronous,
 };
 
 use crate::config;
@@ -36,6 +38,8 @@ pub(crate) struct Stores {
     pub(crate) ledger: Arc<dyn TokenLedger>,
     pub(crate) idempotency: Arc<dyn IdempotencyStore>,
     pub(crate) telemetry: Arc<dyn Telemetry>,
+    pub(crate) corpus: Arc<dyn Corpus>,
+    pub(crate) cache: Arc<dyn Cache>,
     pub(crate) durable: Option<Durable>,
 }
 
@@ -68,6 +72,8 @@ fn memory() -> Stores {
         ledger: Arc::new(MemoryTokenLedger::default()),
         idempotency: Arc::new(MemoryIdempotencyStore::default()),
         telemetry: Arc::new(MemoryTelemetry::default()),
+        corpus: Arc::new(MemoryCorpus::default()),
+        cache: Arc::new(MemoryCache::default()),
         durable: None,
     }
 }
@@ -84,6 +90,8 @@ fn file(path: &Path, synchronous: Synchronous, rebuild_every: Option<Duration>) 
         ledger: Arc::new(SqliteTokenLedger::new(database.clone())),
         idempotency: Arc::new(SqliteIdempotencyStore::new(database.clone())),
         telemetry: Arc::new(SqliteTelemetry::new(database.clone())),
+        corpus: Arc::new(SqliteCorpus::new(database.clone())),
+        cache: Arc::new(SqliteCache::new(database.clone())),
         durable: Some(Durable {
             maintenance: SqliteMaintenance::new(database.clone(), USAGE_DAYS),
             database,

@@ -11,7 +11,7 @@ use crate::config::Config;
 /// # Errors
 /// [`Problems`]: everything that is wrong.
 pub(crate) fn load(config: &Config) -> Result<TenantIndex, Problems> {
-    let serves = |_: &Tenant, model: &_| config.serves(model);
+    let serves = |_: &Tenant, model: &_, purpose| config.serves(model, purpose);
     let tokens = TokenSupport::UrlsAndFiles;
     let rules = Rules { production: config.environment.is_production, serves: Some(&serves), tokens };
     let loaded = tenants::load(&config.tenants_directory, rules)?;

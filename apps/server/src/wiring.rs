@@ -8,20 +8,26 @@ use axum::Router;
 use enigma_core::ProviderId;
 use enigma_core::admission::Admission;
 use enigma_core::chat::{ChatPorts, ChatService, SessionService};
-use enigma_core::model::{ModelGateway, ModelRoute, StaticCatalog};
+use enigma_core::embeddings::{EmbedPorts, EmbedService};
+use enigma_core::ingest::{DocumentService, IngestPorts, IngestService, IngestSettings};
+use enigma_core::model::{
+    EmbedderRoute, EmbeddingGateway, ModelGateway, ModelRoute, StaticCatalog, StaticEmbedderCatalog,
+};
 use enigma_core::ports::{Clock, IdSource, TenantDirectory, TokenVerifier, TurnQueue};
+use enigma_core::search::{SearchPorts, SearchService};
 use enigma_core::tenant::Resolver;
 use enigma_core::token::KeyAgePolicy;
 use enigma_http::{App, AppPorts, HttpSettings, Readiness};
 use enigma_jwt::JwtVerifier;
 use enigma_memory::{MemoryRateLimiter, MemoryStreamSlots, MemoryTenantDirectory, MemoryTurnQueue};
-use enigma_ondevice::OnDeviceModel;
-use enigma_openai::{InvalidTransport, NativeTransport, OpenAiModel, TransportOptions};
+use enigma_ondevice::OnDeviceEmbedder;
+use enigma_openai::{InvalidTransport, NativeTransport, OpenAiEmbedder, OpenAiModel, TransportOptions};
 
 use crate::adapters::{OsIds, SystemClock, TrackedBackground};
 use crate::config::{Config, ONDEVICE_PROVIDER};
 use crate::key_sets::KeySets;
 use crate::storage::Stores;
+use crate::weights::OnDevice;
 
 /// What a reservation may outlive its request by: the last events to a slow client, and the bookkeeping.
 const RESERVATION_MARGIN: Duration = Duration::from_secs(60);
@@ -30,29 +36,50 @@ const DELETION_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the stores may take to show that they are there.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The models of `config`.
+/// The models of `config`: those that answer, and those that embed.
 ///
 /// # Errors
 /// When HTTP clients cannot be made.
-pub(crate) fn catalog(config: &Config, ondevice: Option<OnDeviceModel>) -> Result<StaticCatalog, InvalidTransport> {
-    let mut catalog = StaticCatalog::new();
-    if let (Some(section), Some(model)) = (&config.ondevice, ondevice) {
-        let provider = ProviderId::new(ONDEVICE_PROVIDER).expect("it keeps to the alphabet");
-        catalog = catalog.with_model(section.model.clone(), ModelRoute { provider, model: Arc::new(model) });
+pub(crate) fn catalogs(
+    config: &Config,
+    ondevice: OnDevice,
+) -> Result<(StaticCatalog, StaticEmbedderCatalog), InvalidTransport> {
+    let (mut catalog, mut embedders) = (StaticCatalog::new(), StaticEmbedderCatalog::new());
+    let section = config.ondevice.as_ref();
+    let provider = || ProviderId::new(ONDEVICE_PROVIDER).expect("it keeps to the alphabet");
+    if let (Some(chat), Some(model)) = (section.and_then(|section| section.chat.as_ref()), ondevice.chat) {
+        let route = ModelRoute { provider: provider(), model: Arc::new(model) };
+        catalog = catalog.with_model(chat.local.model.clone(), route);
+    }
+    if let (Some(local), Some(embedder)) = (section.and_then(|section| section.embeddings.as_ref()), ondevice.embedder)
+    {
+        let max_batch = OnDeviceEmbedder::MAX_BATCH;
+        let route = EmbedderRoute { provider: provider(), embedder: Arc::new(embedder), max_batch };
+        embedders = embedders.with_model(local.model.clone(), route);
     }
     for provider in &config.providers {
         let options = TransportOptions { connect_timeout: provider.connect_timeout, ..TransportOptions::default() };
         let transport = Arc::new(NativeTransport::new(&options)?);
+        let embedder = OpenAiEmbedder::new(provider.endpoint.clone(), Arc::clone(&transport) as _);
+        let embedder = EmbedderRoute {
+            provider: provider.id.clone(),
+            embedder: Arc::new(embedder),
+            max_batch: OpenAiEmbedder::MAX_BATCH,
+        };
         let model = Arc::new(OpenAiModel::new(provider.endpoint.clone(), transport));
         let route = ModelRoute { provider: provider.id.clone(), model };
         for name in &provider.models {
             catalog = catalog.with_model(name.clone(), route.clone());
         }
+        for name in &provider.embeddings {
+            embedders = embedders.with_model(name.clone(), embedder.clone());
+        }
         if provider.is_default {
             catalog = catalog.with_default(route);
+            embedders = embedders.with_default(embedder);
         }
     }
-    Ok(catalog)
+    Ok((catalog, embedders))
 }
 
 /// Who verifies tokens. It keeps the keys that it has fetched, whatever becomes of the tenants' files.
@@ -73,7 +100,7 @@ pub(crate) fn tokens(
 pub(crate) fn router(
     config: &Config,
     tenants: Arc<MemoryTenantDirectory>,
-    catalog: StaticCatalog,
+    (catalog, embedders): (StaticCatalog, StaticEmbedderCatalog),
     stores: &Stores,
     tokens: Arc<dyn TokenVerifier>,
 ) -> Router {
@@ -93,8 +120,38 @@ pub(crate) fn router(
         models.retry,
         models.timeouts,
     );
+    let embeddings = EmbeddingGateway::new(
+        Arc::new(embedders),
+        Arc::clone(&clock),
+        Arc::clone(&ids),
+        models.breaker,
+        models.retry,
+        models.timeouts.first_token,
+    );
+    let admission = Admission::new(books, lifetime);
+    let search = SearchPorts {
+        admission: admission.clone(),
+        models: gateway.clone(),
+        embeddings: embeddings.clone(),
+        corpus: Arc::clone(&stores.corpus),
+        cache: Arc::clone(&stores.cache),
+        reranker: None,
+        clock: Arc::clone(&clock),
+        ids: Arc::clone(&ids),
+    };
+    let ingest = IngestPorts {
+        admission: admission.clone(),
+        embeddings: embeddings.clone(),
+        corpus: Arc::clone(&stores.corpus),
+        idempotency: Arc::clone(&stores.idempotency),
+        clock: Arc::clone(&clock),
+        ids: Arc::clone(&ids),
+    };
+    let (request_timeout, send_timeout) = (config.chat.request_timeout, config.chat.send_timeout);
+    let ingesting = IngestSettings { request_timeout, send_timeout, ..IngestSettings::default() };
+    let embed = EmbedPorts { admission: admission.clone(), embeddings, clock: Arc::clone(&clock) };
     let chat = ChatPorts {
-        admission: Admission::new(books, lifetime),
+        admission,
         models: gateway,
         turns,
         idempotency: Arc::clone(&stores.idempotency),
@@ -112,6 +169,10 @@ pub(crate) fn router(
             Arc::clone(&clock),
             DELETION_PATIENCE,
         ),
+        search: SearchService::new(search, config.search.clone()),
+        ingest: IngestService::new(ingest, ingesting),
+        documents: DocumentService::new(Arc::clone(&stores.corpus)),
+        embeddings: EmbedService::new(embed, request_timeout),
         clock: Arc::clone(&clock),
         ids,
         readiness: Arc::new(StoresAnswer { stores: stores.clone(), clock }),
@@ -119,6 +180,7 @@ pub(crate) fn router(
     let settings = HttpSettings {
         environment: config.environment.name.clone(),
         max_body_bytes: config.server.max_body_bytes,
+        max_document_body_bytes: config.server.max_document_body_bytes,
         max_message_chars: config.server.max_message_chars,
         keep_alive: config.server.keep_alive,
     };

@@ -267,6 +267,16 @@ test("embeddings are the same for the same text, and nearer for like ones", asyn
   );
 });
 
+test("texts for other embedding models are forwarded", async () => {
+  upstream.script("other-embedder", async (response) => {
+    response.writeHead(200, { "content-type": "application/json" });
+    const data = [{ index: 0, embedding: [0.6, 0.8] }];
+    response.end(JSON.stringify({ object: "list", data, usage: { prompt_tokens: 2 } }));
+  });
+  const made = { shape: [1, 2], data: [[0.6, 0.8]], pooling: "mean", usage: { prompt_tokens: 2 } };
+  assert.deepEqual(await run("other-embedder", { text: ["two words"] }), made);
+});
+
 test("other models are not there", async () => {
   assert.match((await run("@cf/myshell-ai/melotts", { prompt: "Hello", lang: "en" })).message, /^5007: /);
 });

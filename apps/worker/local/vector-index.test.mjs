@@ -14,6 +14,16 @@ test("only properties with an index are searched, by their first 64 bytes, and c
   assert.equal(query({ returnMetadata: "all" }).matches[0].metadata.title, title);
 });
 
+test("an index on what lies deeper is one of its path", () => {
+  const index = new VectorIndex({ dimensions: 1, metadataIndexes: ["owner.team"] });
+  const metadata = { owner: { team: "red", size: 2 }, page: 1 };
+  index.write([{ id: "a", values: [1], metadata }, { id: "b", values: [1] }], { id: "w", overwrite: true });
+  const query = (more) => index.query({ vector: [1], ...more });
+  assert.equal(query({ filter: { "owner.team": { $in: ["red"] } } }).count, 1);
+  assert.equal(query({ filter: { "owner.size": 2 } }).count, 0);
+  assert.deepEqual(query({ returnMetadata: "indexed" }).matches[0].metadata, { owner: { team: "red" } });
+});
+
 test("a write is seen when its time has come, after those before it", () => {
   let time = 0;
   const index = new VectorIndex({ dimensions: 1, visibleAfterMs: 100, now: () => time });

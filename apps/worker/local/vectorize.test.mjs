@@ -82,9 +82,9 @@ test("topK has the limits of Vectorize", async () => {
   const error = async (options) => (await call("query", [1, 0], options)).message;
   assert.equal(await error({ topK: 100 }), undefined);
   assert.equal(await error({ topK: 101 }), "VECTOR_QUERY_ERROR (code = 40025): max top K is 100, but got 101");
-  assert.equal(await error({ topK: 50, returnMetadata: "all" }), undefined);
+  assert.equal(await error({ topK: 20, returnMetadata: "all" }), undefined);
   for (const more of [{ returnMetadata: "all" }, { returnValues: true }]) {
-    assert.equal(await error({ topK: 51, ...more }), "VECTOR_QUERY_ERROR (code = 40025): max top K is 50, but got 51");
+    assert.equal(await error({ topK: 21, ...more }), "VECTOR_QUERY_ERROR (code = 40025): max top K is 20, but got 21");
   }
   assert.match(await error({ topK: 0 }), /40025/);
 });

@@ -9,7 +9,7 @@ mod variables;
 
 use std::fmt;
 
-use enigma_cloudflare::Freshness;
+use enigma_cloudflare::{Freshness, MetadataIndexes};
 use enigma_core::ModelId;
 use enigma_core::chat::ChatSettings;
 use enigma_core::model::{BreakerPolicy, ModelTimeouts, RetryPolicy};
@@ -34,8 +34,8 @@ pub struct Config {
     pub models: ModelsConfig,
     /// OpenAI-compatible endpoints. What none of them serves, Workers AI does.
     pub providers: Vec<ProviderConfig>,
-    /// The model that embeds, before the tenant's own.
-    pub embedding_model: Option<ModelId>,
+    /// The metadata that the vector index can filter by.
+    pub metadata_indexes: MetadataIndexes,
     /// The AI Gateway of tenants that have none of their own.
     pub gateway_id: Option<String>,
     /// Models of Workers AI that are listed by name. It is asked for every other name too that nobody else serves.

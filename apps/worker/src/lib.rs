@@ -6,6 +6,7 @@
 pub mod config;
 mod logging;
 mod presence;
+mod retrieval;
 mod tenants;
 mod transport;
 mod wiring;
@@ -27,6 +28,7 @@ use worker::{AbortSignal, Context, Env, HttpRequest};
 
 use crate::presence::Presence;
 
+pub use self::retrieval::Retrieval;
 pub use enigma_cloudflare::{ChatSession, RateLimiter, TenantLedger};
 
 thread_local! {

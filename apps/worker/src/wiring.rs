@@ -7,21 +7,29 @@ use async_trait::async_trait;
 use axum::Router;
 use enigma_cloudflare::{
     AiBinding, D1SessionIndex, KvTenantDirectory, MissingBinding, ObjectBooks, ObjectIdempotencyStore, ObjectSessions,
-    Objects, TenantRules, UsageDataset, WorkerClock, WorkerIds, WorkersAiModel,
+    Objects, TenantRules, UsageDataset, WorkerClock, WorkerIds, WorkersAiEmbedder, WorkersAiModel,
 };
 use enigma_core::admission::Admission;
 use enigma_core::chat::{ChatPorts, ChatService, SessionService};
-use enigma_core::model::{ModelGateway, ModelRoute, StaticCatalog};
-use enigma_core::ports::{Clock, IdSource, SessionIndex, SessionStore, TenantDirectory, TokenLedger, TurnQueue};
+use enigma_core::embeddings::{EmbedPorts, EmbedService};
+use enigma_core::ingest::{DocumentService, IngestPorts, IngestService, IngestSettings};
+use enigma_core::model::{
+    EmbedderRoute, EmbeddingGateway, ModelGateway, ModelRoute, StaticCatalog, StaticEmbedderCatalog,
+};
+use enigma_core::ports::{
+    Clock, IdSource, IdempotencyStore, SessionIndex, SessionStore, TenantDirectory, TokenLedger, TurnQueue,
+};
+use enigma_core::search::{SearchPorts, SearchService, SearchSettings};
 use enigma_core::tenant::Resolver;
 use enigma_core::{PortError, ProviderId, RequestId, TenantId, Timestamp};
 use enigma_http::{App, AppPorts, Readiness};
-use enigma_openai::OpenAiModel;
+use enigma_openai::{OpenAiEmbedder, OpenAiModel};
 use futures_util::future::{Either, select};
 use thiserror::Error;
 use worker::Env;
 
 use crate::config::{self, Config, ConfigError, WORKERS_AI_PROVIDER};
+use crate::retrieval::Retrieval;
 use crate::tenants::BUNDLE;
 use crate::transport::FetchTransport;
 
@@ -59,19 +67,54 @@ pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
     let rules = TenantRules { production: config.environment.is_production, serves: None };
     let directory: Arc<dyn TenantDirectory> =
         Arc::new(KvTenantDirectory::from_env(env, BUNDLE, rules, config.tenants, Arc::clone(&clock))?);
+    let (catalog, embedders) = catalogs(config, env)?;
     let models = ModelGateway::new(
-        Arc::new(catalog(config, env)?),
+        Arc::new(catalog),
         Arc::clone(&clock),
         Arc::clone(&ids),
         config.models.breaker,
         config.models.retry,
         config.models.timeouts,
     );
+    let embeddings = EmbeddingGateway::new(
+        Arc::new(embedders),
+        Arc::clone(&clock),
+        Arc::clone(&ids),
+        config.models.breaker,
+        config.models.retry,
+        config.models.timeouts.first_token,
+    );
+    let admission = Admission::new(Arc::new(books.clone()), lifetime);
+    let idempotency: Arc<dyn IdempotencyStore> = Arc::new(ObjectIdempotencyStore::new(objects));
+    let Retrieval { corpus, cache } = Retrieval::from_env(config, env, Arc::clone(&directory))?;
+    let search = SearchPorts {
+        admission: admission.clone(),
+        models: models.clone(),
+        embeddings: embeddings.clone(),
+        corpus: Arc::clone(&corpus),
+        cache,
+        reranker: None,
+        clock: Arc::clone(&clock),
+        ids: Arc::clone(&ids),
+    };
+    let ingest = IngestPorts {
+        admission: admission.clone(),
+        embeddings: embeddings.clone(),
+        corpus: Arc::clone(&corpus),
+        idempotency: Arc::clone(&idempotency),
+        clock: Arc::clone(&clock),
+        ids: Arc::clone(&ids),
+    };
+    let (request_timeout, send_timeout) = (config.chat.request_timeout, config.chat.send_timeout);
+    let overrides = config.chat.overrides.clone();
+    let searching = SearchSettings { overrides, request_timeout, send_timeout, ..SearchSettings::default() };
+    let ingesting = IngestSettings { request_timeout, send_timeout, ..IngestSettings::default() };
+    let embed = EmbedPorts { admission: admission.clone(), embeddings, clock: Arc::clone(&clock) };
     let chat = ChatPorts {
-        admission: Admission::new(Arc::new(books.clone()), lifetime),
+        admission,
         models,
         turns: Arc::clone(&sessions) as _,
-        idempotency: Arc::new(ObjectIdempotencyStore::new(objects)),
+        idempotency,
         clock: Arc::clone(&clock),
         ids: Arc::clone(&ids),
     };
@@ -87,6 +130,10 @@ pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
             Arc::clone(&clock),
             DELETION_PATIENCE,
         ),
+        search: SearchService::new(search, searching),
+        ingest: IngestService::new(ingest, ingesting),
+        documents: DocumentService::new(corpus),
+        embeddings: EmbedService::new(embed, request_timeout),
         readiness: Arc::new(BindingsAnswer { books, listed, clock: Arc::clone(&clock) }),
         clock,
         ids,
@@ -94,29 +141,42 @@ pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
     Ok(enigma_http::router(App::new(ports, config.http.clone())))
 }
 
-/// Every provider under its models' names; what none of them serves is Workers AI's.
-fn catalog(config: &Config, env: &Env) -> Result<StaticCatalog, MissingBinding> {
-    let mut catalog = StaticCatalog::new();
+/// Every provider under its models' names, those that answer and those that embed; what none of them serves is Workers AI's.
+fn catalogs(config: &Config, env: &Env) -> Result<(StaticCatalog, StaticEmbedderCatalog), MissingBinding> {
+    let (mut catalog, mut embedders) = (StaticCatalog::new(), StaticEmbedderCatalog::new());
     for provider in &config.providers {
+        let embedder = OpenAiEmbedder::new(provider.endpoint.clone(), Arc::new(FetchTransport));
+        let embedder = EmbedderRoute {
+            provider: provider.id.clone(),
+            embedder: Arc::new(embedder),
+            max_batch: OpenAiEmbedder::MAX_BATCH,
+        };
         let model = Arc::new(OpenAiModel::new(provider.endpoint.clone(), Arc::new(FetchTransport)));
         let route = ModelRoute { provider: provider.id.clone(), model };
         for name in &provider.models {
             catalog = catalog.with_model(name.clone(), route.clone());
         }
+        for name in &provider.embeddings {
+            embedders = embedders.with_model(name.clone(), embedder.clone());
+        }
         if provider.is_default {
             catalog = catalog.with_default(route);
+            embedders = embedders.with_default(embedder);
         }
     }
-    let mut model = WorkersAiModel::new(AiBinding::from_env(env, "AI")?);
+    let binding = AiBinding::from_env(env, "AI")?;
+    let (mut model, mut embedder) = (WorkersAiModel::new(binding.clone()), WorkersAiEmbedder::new(binding));
     if let Some(gateway) = &config.gateway_id {
         model = model.with_default_gateway(gateway.clone());
+        embedder = embedder.with_default_gateway(gateway.clone());
     }
     let provider = ProviderId::new(WORKERS_AI_PROVIDER).expect("it keeps to the alphabet");
-    let route = ModelRoute { provider, model: Arc::new(model) };
+    let route = ModelRoute { provider: provider.clone(), model: Arc::new(model) };
     for name in &config.ai_models {
         catalog = catalog.with_model(name.clone(), route.clone());
     }
-    Ok(catalog.with_default(route))
+    let embedder = EmbedderRoute { provider, embedder: Arc::new(embedder), max_batch: WorkersAiEmbedder::MAX_BATCH };
+    Ok((catalog.with_default(route), embedders.with_default(embedder)))
 }
 
 /// Ready while an object and D1 answer: one piece of work that changes nothing, and one read.

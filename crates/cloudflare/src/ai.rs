@@ -3,6 +3,7 @@
 mod answer;
 mod binding;
 mod body;
+mod embedder;
 mod failure;
 mod inputs;
 mod model;
@@ -10,4 +11,5 @@ mod options;
 
 pub use binding::{AiBinding, MissingBinding};
 pub use body::{AbortOnDrop, JsBody};
+pub use embedder::WorkersAiEmbedder;
 pub use model::WorkersAiModel;

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use enigma_core::ports::{Clock, TenantDirectory};
-use enigma_core::tenant::{DeploymentRules, Tenant, TenantClaim, TenantIndex, TokenSupport};
+use enigma_core::tenant::{DeploymentRules, ModelUse, Tenant, TenantClaim, TenantIndex, TokenSupport};
 use enigma_core::{ModelId, PortError};
 use worker::{Env, KvStore};
 
@@ -56,8 +56,8 @@ const LIMIT: Duration = Duration::from_secs(3);
 /// How long KV may keep a copy of its own at its edge, in seconds. It accepts nothing less.
 const CACHE_SECONDS: u64 = 30;
 
-/// Whether somebody serves a model to a tenant.
-pub type ServesModel = Arc<dyn Fn(&Tenant, &ModelId) -> bool + Send + Sync>;
+/// Whether somebody serves a model to a tenant for this.
+pub type ServesModel = Arc<dyn Fn(&Tenant, &ModelId, ModelUse) -> bool + Send + Sync>;
 
 /// What the deployment demands of its tenants.
 #[derive(Clone, Default)]

@@ -1,4 +1,4 @@
-//! The names of Durable Objects. Nothing else makes one.
+//! The names of Durable Objects, of what is in KV's cache, and of Vectorize's namespaces. Nothing else makes one.
 
 use enigma_core::limit::Subject;
 use enigma_core::{SessionId, TenantId};
@@ -72,6 +72,31 @@ impl ObjectName {
     }
 }
 
+/// The longest key of a cache that stands in KV's as it is, in bytes. KV's keys have 512.
+const LONGEST_KEY: usize = 256;
+
+/// What an entry of a tenant's cache is called in KV: `tenant:cache:key`, or by the key's hash where KV might not take it.
+pub(crate) fn cache_key(tenant: &TenantId, key: &str) -> String {
+    const HASHED: &str = "sha256.";
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b':' | b'-' | b'_');
+    if key.len() <= LONGEST_KEY && key.bytes().all(is_plain) {
+        return format!("{tenant}:cache:{key}");
+    }
+    // No key that stands there as it is has a dot.
+    format!("{tenant}:cache:{HASHED}{}", hex::encode(Sha256::digest(key)))
+}
+
+/// The longest name of a namespace, in bytes.
+const LONGEST_NAMESPACE: usize = 64;
+
+/// The namespace that a tenant's file names, or its hash where Vectorize would not take it.
+pub(crate) fn vector_namespace(name: &str) -> String {
+    if (1..=LONGEST_NAMESPACE).contains(&name.len()) {
+        return name.to_owned();
+    }
+    hex::encode(Sha256::digest(name))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -106,6 +131,26 @@ mod tests {
         assert!(long('a').as_str().len() < 100);
         let imitation = long('a').as_str().strip_prefix("acme:ratelimit:").unwrap().to_owned();
         assert_ne!(ObjectName::limiter(&acme, &Subject::new("user", &imitation)), long('a'));
+    }
+
+    #[test]
+    fn keys_of_the_cache_are_short_and_apart() {
+        let acme = tenant("acme");
+        assert_eq!(cache_key(&acme, "search:7:abc"), "acme:cache:search:7:abc");
+        let hashed = cache_key(&acme, "a b");
+        let imitation = hashed.strip_prefix("acme:cache:").unwrap();
+        let keys = ["a b", "a\0b", "", "ä", imitation, &"x".repeat(257), &"x".repeat(258), "a", "a:b"];
+        let made: HashSet<_> = keys.iter().map(|key| cache_key(&acme, key)).collect();
+        assert_eq!(made.len(), keys.len());
+        assert!(made.iter().all(|key| key.len() <= 512 && key.is_ascii()));
+        // Of another tenant, whatever the key is.
+        assert_ne!(cache_key(&tenant("acme-eu"), "a"), cache_key(&acme, "-eu:cache:a"));
+    }
+
+    #[test]
+    fn namespaces_are_short() {
+        assert_eq!(vector_namespace("acme-eu"), "acme-eu");
+        assert_eq!([vector_namespace(""), vector_namespace(&"ü".repeat(33))].map(|it| it.len()), [64, 64]);
     }
 
     proptest! {

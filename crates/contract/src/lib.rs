@@ -36,6 +36,7 @@
 
 pub mod cache;
 pub mod corpus;
+pub mod embedder;
 pub mod fixture;
 pub mod idempotency_store;
 pub mod rate_limiter;

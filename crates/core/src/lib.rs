@@ -13,6 +13,7 @@ pub mod books;
 mod caught;
 pub mod chat;
 mod client;
+pub mod embeddings;
 mod id;
 pub mod idempotency;
 pub mod ingest;

@@ -7,6 +7,7 @@ mod call;
 mod catalog;
 mod delta;
 mod embedder;
+mod embedding_answer;
 mod embedding_gateway;
 mod error;
 mod gateway;
@@ -16,7 +17,7 @@ mod retry;
 mod retry_after;
 mod sse;
 
-pub use answer_stream::{AnswerStream, WHOLE_ANSWER_LIMIT, read_failure, read_whole_answer};
+pub use answer_stream::{AnswerStream, WHOLE_ANSWER_LIMIT, read_embeddings, read_failure, read_whole_answer};
 pub use breaker::{Admitted, Breaker, BreakerPolicy, BreakerState, Breakers, Outcome};
 pub use call::{
     CallMetadata, ChatMessage, ModelCall, ResponseFormat, Role, Sampling, ToolCall, ToolChoice, ToolDefinition,
@@ -26,6 +27,7 @@ pub use delta::{ChatModel, Delta, DeltaStream, FinishReason, ToolCallDelta, Usag
 pub use embedder::{
     Embedder, EmbedderCatalog, EmbedderRoute, EmbeddingCall, Embeddings, StaticEmbedderCatalog, check_vectors,
 };
+pub use embedding_answer::parse_embeddings;
 pub use embedding_gateway::{Embedded, EmbeddedBatch, EmbeddingBatches, EmbeddingGateway};
 pub use error::{ModelError, Phase};
 pub use gateway::{GatewayError, ModelGateway, ModelTimeouts, OpenedReply};

@@ -11,9 +11,10 @@ mod normalise;
 mod prompt;
 mod questions;
 mod safety;
+mod vector;
 mod words;
 
-pub use bm25::Bm25;
+pub use bm25::{Bm25, CountedWords, Occurrence};
 pub use chunking::{ChunkingOptions, chunk};
 pub use citation::{CitationFilter, citation};
 pub use document::{
@@ -27,4 +28,5 @@ pub use normalise::normalise;
 pub use prompt::{SearchPrompt, search_prompt, source_id};
 pub use questions::{MAX_QUERY_CHARS, follow_up_prompt, read_follow_ups, read_rewrite, rewrite_prompt};
 pub use safety::{REFUSAL, is_unsafe};
+pub use vector::cosine;
 pub use words::words;

@@ -11,7 +11,9 @@ mod user;
 pub use access::{Principal, TenantContext};
 pub use config::{AuthMode, Concurrency, Cors, Tenant, TenantConfigError, TokenBudget};
 pub use directory::{TenantConflict, TenantIndex, normalise_host};
-pub use judge::{DeploymentRules, Serves, TenantProblem, TokenSupport, index_all, is_production, judge, oddities};
+pub use judge::{
+    DeploymentRules, ModelUse, Serves, TenantProblem, TokenSupport, index_all, is_production, judge, oddities,
+};
 pub use key::{ApiKey, InvalidKeyHash, KeyHash, Scope, ScopeSet};
 pub use resolve::{AccessError, Presented, RequestIdentity, Resolver, ScopeRequired, TenantClaim};
 pub use user::{Caller, ClientAddress, UserHints};

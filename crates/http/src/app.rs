@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use enigma_core::chat::{ChatService, SessionService};
+use enigma_core::embeddings::EmbedService;
+use enigma_core::ingest::{DocumentService, IngestService};
 use enigma_core::ports::{Clock, IdSource, TenantDirectory};
+use enigma_core::search::SearchService;
 use enigma_core::tenant::Resolver;
 
 use crate::overload::{Overload, OverloadLimits};
@@ -17,6 +20,8 @@ pub struct HttpSettings {
     pub environment: String,
     /// The most bytes that a body may have.
     pub max_body_bytes: usize,
+    /// The most bytes that a body with a document may have.
+    pub max_document_body_bytes: usize,
     /// The most characters that a chat's message may have; never more than 10,000.
     pub max_message_chars: usize,
     /// After how much silence an event stream shows that it is alive.
@@ -28,6 +33,7 @@ impl Default for HttpSettings {
         Self {
             environment: "development".to_owned(),
             max_body_bytes: 65_536,
+            max_document_body_bytes: 2 * 1024 * 1024,
             max_message_chars: 10_000,
             keep_alive: Duration::from_secs(15),
         }
@@ -55,6 +61,14 @@ pub struct AppPorts {
     pub chat: ChatService,
     /// Shows and deletes sessions.
     pub sessions: SessionService,
+    /// Answers questions from documents.
+    pub search: SearchService,
+    /// Takes documents in.
+    pub ingest: IngestService,
+    /// Lists and deletes documents.
+    pub documents: DocumentService,
+    /// Embeds texts.
+    pub embeddings: EmbedService,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Fresh names.

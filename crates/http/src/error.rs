@@ -9,6 +9,7 @@ use enigma_core::admission::AdmissionError;
 use enigma_core::chat::{ChatError, ChatRejected, SessionError, StreamFailure};
 use enigma_core::limit::RateStatus;
 use enigma_core::model::{GatewayError, ModelError};
+use enigma_core::search::{RetrievalError, RetrievalRejected};
 use enigma_core::tenant::{AccessError, ScopeRequired};
 use enigma_core::{PortError, Timestamp};
 use http::StatusCode;
@@ -274,6 +275,41 @@ impl From<ChatError> for ApiError {
             // Nobody reads the answer to a client that has gone.
             ChatError::ClientGone | ChatError::ShuttingDown => Self::new(ErrorCode::Unavailable),
             ChatError::Died => Self::new(ErrorCode::Internal).caused_by(error),
+        }
+    }
+}
+
+impl From<RetrievalRejected> for ApiError {
+    fn from(rejected: RetrievalRejected) -> Self {
+        Self { rate: rejected.rate.map(Box::new), ..rejected.error.into() }
+    }
+}
+
+impl From<RetrievalError> for ApiError {
+    fn from(error: RetrievalError) -> Self {
+        match error {
+            RetrievalError::Common(error) => error.into(),
+            RetrievalError::NoEmbeddingModel => {
+                Self { message: "The tenant has no embedding model".into(), ..Self::new(ErrorCode::FeatureDisabled) }
+            }
+            RetrievalError::OtherSpace { ref has, ref model, dimensions } => {
+                let index = json!({ "model": has.model, "dimensions": has.dimensions });
+                let details = json!({ "index": index, "model": { "model": model, "dimensions": dimensions } });
+                let message = "The tenant's documents have vectors of another embedding model. Set that model again, or \
+                               delete the documents first.";
+                Self {
+                    message: message.into(),
+                    details: Some(Box::new(details)),
+                    ..Self::new(ErrorCode::InvalidRequest)
+                }
+                .caused_by(error)
+            }
+            RetrievalError::TooManyChunks { chunks, most } => {
+                let message = format!("makes {chunks} chunks, and a document may have {most}");
+                Self::invalid(&[Issue::new("text", message)])
+            }
+            RetrievalError::NoText => Self::invalid(&[Issue::new("text", "must not be blank")]),
+            RetrievalError::Lost => Self::new(ErrorCode::Unavailable).caused_by(error),
         }
     }
 }

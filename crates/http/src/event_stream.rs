@@ -8,26 +8,26 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use enigma_core::Timestamp;
-use enigma_core::chat::{ChatEvent, ChatEvents};
 use enigma_core::ports::Clock;
+use enigma_core::{Events, Timestamp};
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, header};
+use serde::Serialize;
 
 /// With how many bytes a chunk is long enough, in which events go out together.
 const MOST_AT_ONCE: usize = 4096;
 
 /// Turns the events of a reply into the text of a stream.
-pub(crate) trait Render: Send + 'static {
+pub(crate) trait Render<E>: Send + 'static {
     /// Writes what `event` looks like on the wire; nothing, if clients of this route are not told of it.
-    fn render(&mut self, event: ChatEvent, out: &mut String);
+    fn render(&mut self, event: E, out: &mut String);
 }
 
 /// A response that streams `events` as they come, and adds a comment after each `keep_alive` of silence.
-pub(crate) fn event_stream(
-    events: ChatEvents,
-    render: impl Render,
+pub(crate) fn event_stream<E: Send + 'static>(
+    events: Events<E>,
+    render: impl Render<E>,
     clock: &Arc<dyn Clock>,
     keep_alive: Duration,
     mut headers: HeaderMap,
@@ -48,9 +48,25 @@ pub(crate) fn event_stream(
     response
 }
 
-struct EventStream {
-    events: ChatEvents,
-    render: Box<dyn Render>,
+/// Writes one event.
+pub(crate) fn write_event<T: Serialize>(out: &mut String, head: &str, data: &T) {
+    out.push_str(head);
+    out.push_str("data: ");
+    out.push_str(&serde_json::to_string(data).expect("wire types have text keys only, so they are JSON"));
+    out.push_str("\n\n");
+}
+
+/// Whether a client asks for an event stream.
+pub(crate) fn wants_events(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let essences =
+        values.flat_map(|value| value.split(',')).map(|part| part.split(';').next().unwrap_or_default().trim());
+    essences.into_iter().any(|essence| essence.eq_ignore_ascii_case("text/event-stream"))
+}
+
+struct EventStream<E> {
+    events: Events<E>,
+    render: Box<dyn Render<E>>,
     /// Rings once in `keep_alive` and is then set anew for what is left since the last event: a timer per event would cost more
     /// than the event.
     alarm: BoxFuture<'static, ()>,
@@ -60,9 +76,9 @@ struct EventStream {
 }
 
 // Nothing in it is pinned in place.
-impl Unpin for EventStream {}
+impl<E> Unpin for EventStream<E> {}
 
-impl Stream for EventStream {
+impl<E: 'static> Stream for EventStream<E> {
     type Item = Result<Bytes, std::convert::Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {

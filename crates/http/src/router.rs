@@ -16,11 +16,16 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("GET", "/sessions"),
     ("GET", "/sessions/{sessionId}/history"),
     ("DELETE", "/sessions/{sessionId}"),
+    ("POST", "/ingest"),
+    ("GET", "/documents"),
+    ("DELETE", "/documents/{docId}"),
+    ("POST", "/search"),
     ("GET", "/health"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/openapi.json"),
     ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/embeddings"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{id}"),
 ];
@@ -34,11 +39,17 @@ pub fn router(app: App) -> Router {
         .route("/sessions", get(routes::sessions::list))
         .route("/sessions/{session}", axum::routing::delete(routes::sessions::delete))
         .route("/sessions/{session}/history", get(routes::sessions::history))
+        .route("/ingest", post(routes::ingest::ingest))
+        .route("/documents", get(routes::documents::list))
+        // Names of documents may have slashes in them.
+        .route("/documents/{*document}", axum::routing::delete(routes::documents::delete))
+        .route("/search", post(routes::search::search))
         .route("/health", get(routes::health::health))
         .route("/healthz", get(routes::health::alive))
         .route("/readyz", get(routes::health::ready))
         .route("/openapi.json", get(routes::openapi::document))
         .route("/v1/chat/completions", post(openai::completions::create))
+        .route("/v1/embeddings", post(openai::embeddings::create))
         .route("/v1/models", get(openai::models::list))
         // Names of models may have slashes in them.
         .route("/v1/models/{*id}", get(openai::models::retrieve))

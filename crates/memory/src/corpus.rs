@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use async_trait::async_trait;
 use enigma_core::ports::{Corpus, KeywordQuery, VectorQuery};
 use enigma_core::retrieval::{
-    Bm25, Chunk, CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentSummary, EmbeddedChunk,
-    EmbeddingSpace, MetadataFilter, Passage, PublishError, Staging, words,
+    Bm25, Chunk, CorpusGeneration, CorpusState, CountedWords, Document, DocumentId, DocumentPage, DocumentSummary,
+    EmbeddedChunk, EmbeddingSpace, MetadataFilter, Passage, PublishError, Staging, cosine,
 };
 use enigma_core::{PortError, TenantId, Timestamp, VersionId};
 
@@ -39,18 +39,13 @@ impl Default for MemoryCorpus {
 struct Indexed {
     chunk: Chunk,
     vector: Vec<f32>,
-    counts: HashMap<String, u32>,
-    length: u32,
+    words: CountedWords,
 }
 
 impl Indexed {
     fn new(embedded: &EmbeddedChunk) -> Self {
-        let (mut counts, mut length) = (HashMap::new(), 0);
-        for word in words(&embedded.chunk.text) {
-            *counts.entry(word).or_default() += 1;
-            length += 1;
-        }
-        Self { chunk: embedded.chunk.clone(), vector: embedded.vector.clone(), counts, length }
+        let EmbeddedChunk { chunk, vector } = embedded;
+        Self { chunk: chunk.clone(), vector: vector.clone(), words: CountedWords::of(&chunk.text) }
     }
 
     fn bytes(&self) -> usize {
@@ -93,7 +88,7 @@ impl Documents {
     fn stage(&mut self, staging: Staging<'_>, chunks: &[EmbeddedChunk], now: Timestamp, max_bytes: usize) -> bool {
         let is_published = self.by_id.get(staging.document).is_some_and(|it| it.version == staging.version);
         let added: usize = chunks.iter().map(|it| bytes(&it.chunk, &it.vector)).sum();
-        if is_published {
+        if is_published || chunks.is_empty() {
             return true;
         }
         if self.bytes + added > max_bytes {
@@ -105,6 +100,7 @@ impl Documents {
             at: now,
             chunks: Chunks::new(),
         });
+        staged.at = staged.at.max(now);
         for chunk in chunks {
             self.bytes += bytes(&chunk.chunk, &chunk.vector);
             if let Some(old) = staged.chunks.insert(chunk.chunk.ordinal, Indexed::new(chunk)) {
@@ -208,22 +204,16 @@ impl Documents {
 
     fn matching(&self, query: KeywordQuery<'_>) -> Vec<Passage> {
         let chunks = || self.by_id.values().flat_map(|it| it.chunks.values());
-        let all = Bm25::new(chunks().count() as u64, chunks().map(|chunk| u64::from(chunk.length)).sum());
-        let containing = |word: &String| chunks().filter(|chunk| chunk.counts.contains_key(word)).count() as u64;
+        let all = Bm25::new(chunks().count() as u64, chunks().map(|chunk| u64::from(chunk.words.length)).sum());
+        let containing = |word: &String| chunks().filter(|chunk| chunk.words.words.contains_key(word)).count() as u64;
         let weights: Vec<f64> = query.words.iter().map(|word| all.weight(containing(word))).collect();
         self.best(query.filter, query.limit, |chunk| {
-            let counts = query.words.iter().zip(&weights).filter_map(|(word, weight)| {
-                chunk.counts.get(word).map(|count| all.score(*weight, *count, chunk.length))
+            let scores = query.words.iter().zip(&weights).filter_map(|(word, weight)| {
+                chunk.words.words.get(word).map(|occurrence| all.score(*weight, *occurrence))
             });
-            counts.reduce(|sum, score| sum + score)
+            scores.reduce(|sum, score| sum + score)
         })
     }
-}
-
-/// Of vectors of length 1.
-fn cosine(one: &[f32], other: &[f32]) -> f64 {
-    let sum: f64 = one.iter().zip(other).map(|(one, other)| f64::from(*one) * f64::from(*other)).sum();
-    sum.clamp(-1.0, 1.0)
 }
 
 #[async_trait]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use enigma_contract::fixture::NOON;
 use enigma_contract::request_books::ReadBooks;
 use enigma_core::books::ComposedBooks;
 use enigma_core::ports::{LedgerBalance, TokenLedger};
@@ -10,6 +11,7 @@ use enigma_core::tenant::TenantIndex;
 use enigma_core::turns::QueuedTurns;
 use enigma_core::usage::UsageRecord;
 use enigma_core::{TenantId, Timestamp};
+use enigma_memory::testing::{HashEmbedder, ManualClock, ScriptedEmbedder};
 use enigma_memory::{
     MemoryCache, MemoryCorpus, MemoryIdempotencyStore, MemoryRateLimiter, MemorySessionIndex, MemorySessionStore,
     MemoryStreamSlots, MemoryTelemetry, MemoryTenantDirectory, MemoryTokenLedger, MemoryTurnQueue,
@@ -36,6 +38,28 @@ macro_rules! suite {
     };
 }
 
+/// The same for embedders, whose cases want a model too.
+macro_rules! embedders {
+    ($name:ident, $embedder:expr) => {
+        mod $name {
+            use super::*;
+
+            macro_rules! run {
+                ($case:ident) => {
+                    #[tokio::test]
+                    async fn $case() {
+                        enigma_contract::embedder::$case(&$embedder, "words").await;
+                    }
+                };
+            }
+
+            enigma_contract::embedder_cases!(run);
+        }
+    };
+}
+
+embedders!(hash_embedder, HashEmbedder::default());
+embedders!(scripted_embedder, ScriptedEmbedder::new(Arc::new(ManualClock::new(NOON))));
 suite!(rate_limiter, rate_limiter_cases, MemoryRateLimiter::default());
 suite!(stream_slots, stream_slots_cases, MemoryStreamSlots::default());
 suite!(token_ledger, token_ledger_cases, MemoryTokenLedger::default());

@@ -18,12 +18,18 @@ pub enum LoadError {
         #[source]
         source: io::Error,
     },
-    /// It is not a whole GGUF file, or a tensor has not the shape that its metadata announce.
-    #[error("not a readable GGUF file")]
+    /// It is not a whole GGUF or safetensors file, or a tensor has not the shape that its metadata announce.
+    #[error("not a readable weight file")]
     Format(#[from] candle_core::Error),
     /// A key that every model of this kind has is missing, or has another type.
     #[error("the GGUF metadata has no valid `{0}`")]
     Metadata(String),
+    /// A tensor that every model of this kind has is missing, or has another shape than `config.json` announces.
+    #[error("there is no tensor `{0}` of the shape that it has to have")]
+    Tensor(String),
+    /// `config.json` cannot be read.
+    #[error("not a readable config.json")]
+    Config(#[source] serde_json::Error),
     /// The file is in order, but holds another kind of model.
     #[error("{what} `{found}` is not supported")]
     Unsupported {
@@ -32,7 +38,7 @@ pub enum LoadError {
         /// Its value in the file.
         found: String,
     },
-    /// The vocabulary and its merges contradict each other.
+    /// The vocabulary and its merges contradict each other, or `tokenizer.json` cannot be read.
     #[error("cannot build the tokenizer")]
     Tokenizer(#[source] Box<dyn StdError + Send + Sync>),
     /// The engine's thread cannot be started.

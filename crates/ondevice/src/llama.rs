@@ -4,7 +4,6 @@
 //! cannot batch conversations, and needs twice the memory. Candle multiplies the quantised matrices, which is nearly all of the work.
 
 mod attention;
-mod math;
 
 use std::io::{Read, Seek};
 use std::sync::Arc;
@@ -13,9 +12,9 @@ use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{Device, Error, Module, Tensor};
 
 use self::attention::{Heads, KeyValues, Place, attend};
-use self::math::{add, gate, rms_norm, rotate};
 use crate::error::LoadError;
 use crate::gguf::Gguf;
+use crate::math::{self, add, gate, rms_norm, rotate};
 use crate::network::{Network, Part};
 
 /// How the matrices are kept.

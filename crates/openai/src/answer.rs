@@ -3,7 +3,9 @@
 use std::error::Error as StdError;
 
 use bytes::Bytes;
-use enigma_core::model::{AnswerStream, Delta, DeltaStream, ModelError, Phase, read_whole_answer};
+use enigma_core::model::{
+    AnswerStream, Delta, DeltaStream, Embeddings, ModelError, Phase, read_embeddings, read_whole_answer,
+};
 use futures_core::Stream;
 use futures_util::StreamExt;
 
@@ -18,6 +20,11 @@ pub(crate) fn read_events(body: ByteStream, scrubber: Scrubber) -> DeltaStream {
 /// Reads an answer in one piece.
 pub(crate) async fn read_whole(body: ByteStream) -> Result<Vec<Delta>, ModelError> {
     read_whole_answer(with_model_errors(body)).await
+}
+
+/// Reads vectors.
+pub(crate) async fn read_vectors(body: ByteStream) -> Result<Embeddings, ModelError> {
+    read_embeddings(with_model_errors(body)).await
 }
 
 fn with_model_errors(body: ByteStream) -> impl Stream<Item = Result<Bytes, ModelError>> + Send + Unpin + 'static {

@@ -1,11 +1,11 @@
-//! Chat models behind any OpenAI-compatible HTTP endpoint: Ollama, vLLM, llama.cpp, a cloud's own, AI Gateway.
+//! Chat and embedding models behind any OpenAI-compatible HTTP endpoint: Ollama, vLLM, llama.cpp, a cloud's own, AI Gateway.
 //!
-//! What it is: an adapter of [`enigma_core::model::ChatModel`]. An [`Endpoint`] says where a provider is and which dialect it
-//! speaks, a [`Transport`] carries bytes there and back, and an [`OpenAiModel`] is both together. All but
+//! What it is: an adapter of [`enigma_core::model::ChatModel`] and of [`enigma_core::model::Embedder`]. An [`Endpoint`] says where a provider is and which dialect it
+//! speaks, a [`Transport`] carries bytes there and back, and an [`OpenAiModel`] or an [`OpenAiEmbedder`] is both together. All but
 //! [`NativeTransport`] (feature `native`) is free of a runtime and compiles for wasm32, where the host brings a transport of
 //! its own.
 //!
-//! What it is not: a general OpenAI client. It knows `POST {base_url}/chat/completions` and nothing else. It neither tries
+//! What it is not: a general OpenAI client. It knows `POST {base_url}/chat/completions` and `/embeddings`, and nothing else. It neither tries
 //! again, nor falls back, nor counts failures: the core does, which is told by [`ModelError`](enigma_core::model::ModelError)
 //! what another try is worth. It keeps no time either: the time that a first token and the next one may take is the core's to
 //! watch, by dropping what takes too long.
@@ -26,11 +26,13 @@
 //! are taken out of what a provider says when it fails.
 
 mod answer;
+mod embedder;
 mod model;
 mod protocol;
 mod secret;
 mod transport;
 
+pub use embedder::OpenAiEmbedder;
 pub use model::OpenAiModel;
 pub use protocol::{AnswerForm, Dialect, Endpoint, EndpointOptions, InvalidEndpoint, TokenLimitField};
 pub use secret::Secret;

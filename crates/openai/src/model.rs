@@ -57,7 +57,7 @@ impl ChatModel for OpenAiModel {
 
 /// What a body holds, by what the provider says of it.
 #[derive(Debug, PartialEq, Eq)]
-enum Form {
+pub(crate) enum Form {
     Events,
     Whole,
     /// A page for people, of a proxy or of what is not a provider at all.
@@ -65,7 +65,7 @@ enum Form {
 }
 
 impl Form {
-    fn of(headers: &HeaderMap, asked_for_events: bool) -> Self {
+    pub(crate) fn of(headers: &HeaderMap, asked_for_events: bool) -> Self {
         let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let media_type = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match media_type.as_str() {
@@ -78,7 +78,7 @@ impl Form {
     }
 }
 
-fn not_sent(error: TransportError) -> ModelError {
+pub(crate) fn not_sent(error: TransportError) -> ModelError {
     let message = match error {
         TransportError::Timeout(_) => return ModelError::Timeout(Phase::Connect),
         TransportError::Connect(_) => "no connection",

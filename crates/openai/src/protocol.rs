@@ -2,6 +2,7 @@
 
 mod base_url;
 mod body;
+mod embeddings;
 mod endpoint;
 mod failure;
 mod headers;

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use enigma_core::idempotency::Fingerprint;
 use enigma_core::model::Role;
+use enigma_core::retrieval::DocumentId;
 use enigma_core::usage::Ending;
-use enigma_core::{MessageId, ModelId, ProviderId, RequestId, SessionId, TenantId, Timestamp, TraceId, UserId};
+use enigma_core::{
+    MessageId, ModelId, ProviderId, RequestId, SessionId, TenantId, Timestamp, TraceId, UserId, VersionId,
+};
 use rusqlite::Row;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use uuid::Uuid;
@@ -63,7 +66,7 @@ macro_rules! uuid_columns {
         }
     )* };
 }
-uuid_columns!(SessionId, MessageId, RequestId);
+uuid_columns!(SessionId, MessageId, RequestId, VersionId);
 
 macro_rules! text_columns {
     ($($name:ident),*) => { $(
@@ -79,7 +82,7 @@ macro_rules! text_columns {
         }
     )* };
 }
-text_columns!(UserId, ModelId, ProviderId, TraceId);
+text_columns!(UserId, ModelId, ProviderId, TraceId, DocumentId);
 
 // A tenant is asked for and never read back.
 impl ToSql for Col<&TenantId> {

@@ -10,7 +10,7 @@ use crate::migrations;
 use crate::options::Options;
 
 /// Statements that a connection keeps prepared; more than there are.
-const PREPARED: usize = 64;
+const PREPARED: usize = 128;
 
 /// Opens the connection that writes, and brings the schema up to date.
 pub(crate) fn open_writer(path: &Path, options: &Options) -> Result<Connection, OpenError> {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::batch::Batch;
 use crate::connection;
+use crate::corpus::CodesAtHand;
 use crate::error::{OpenError, StoreError};
 use crate::file_lock::{self, FileLock};
 use crate::histories::Histories;
@@ -45,6 +46,9 @@ struct Inner {
     /// Held by whoever reads a ledger.
     loading: Mutex<()>,
     histories: Histories,
+    codes: Arc<CodesAtHand>,
+    /// Whether the index of words may hold what was removed from it.
+    has_removed_words: AtomicBool,
     counters: Arc<Counters>,
     closed: watch::Receiver<bool>,
 }
@@ -117,6 +121,9 @@ impl Database {
             ledgers: Ledgers::default(),
             loading: Mutex::default(),
             histories: Histories::new(options.history_bytes),
+            codes: Arc::new(CodesAtHand::new(options.vector_bytes)),
+            // Nobody knows what the last process did.
+            has_removed_words: AtomicBool::new(true),
             counters,
             closed,
         };
@@ -197,6 +204,11 @@ impl Database {
         &self.inner.histories
     }
 
+    /// What is at hand of vectors.
+    pub(crate) fn codes_at_hand(&self) -> Arc<CodesAtHand> {
+        Arc::clone(&self.inner.codes)
+    }
+
     /// Whether what was to be written last could not be.
     pub(crate) fn is_failing(&self) -> bool {
         self.inner.counters.is_failing.load(Ordering::Relaxed)
@@ -209,6 +221,25 @@ impl Database {
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         self.inner.readers.read(function).await
+    }
+
+    /// Has `function` done by a reader, of which searches leave some to others.
+    pub(crate) async fn search<T, F>(&self, function: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.inner.readers.search(function).await
+    }
+
+    /// Words were removed from their index.
+    pub(crate) fn words_were_removed(&self) {
+        self.inner.has_removed_words.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether words were removed since this was asked last, or since the database was opened.
+    pub(crate) fn take_removed_words(&self) -> bool {
+        self.inner.has_removed_words.swap(false, Ordering::Relaxed)
     }
 
     /// Has upkeep done by the writer, between two transactions.

@@ -70,6 +70,8 @@ pub(crate) enum StoreError {
     Transaction(#[source] Arc<rusqlite::Error>),
     #[error("the work panicked")]
     Panicked,
+    #[error("{0}")]
+    Refused(&'static str),
     #[error("too many wait for the database")]
     Busy,
     #[error("the database is closed")]
@@ -84,7 +86,7 @@ impl StoreError {
             Self::Panicked => Self::Panicked,
             Self::Busy => Self::Busy,
             // Only transactions are waited for by several.
-            Self::Sqlite(_) | Self::Closed => Self::Closed,
+            Self::Sqlite(_) | Self::Refused(_) | Self::Closed => Self::Closed,
         }
     }
 
@@ -97,7 +99,7 @@ impl StoreError {
         let error = match self {
             Self::Sqlite(error) => error,
             Self::Transaction(error) => error.as_ref(),
-            Self::Panicked | Self::Busy | Self::Closed => return false,
+            Self::Panicked | Self::Refused(_) | Self::Busy | Self::Closed => return false,
         };
         match error {
             rusqlite::Error::FromSqlConversionFailure(..)

@@ -3,7 +3,7 @@
 //! What it is: a [`Database`] with one thread that writes, in transactions that jobs share, and some connections that read; and
 //! an adapter for each port that has to remember something. They are shells: what is decided is decided by the core.
 //!
-//! What it is not: a cache, a vector index, or a database that several servers share. Two programs cannot open one file.
+//! What it is not: a database that several servers share. Two programs cannot open one file.
 //!
 //! ```no_run
 //! use enigma_sqlite::{Database, Options, SqliteSessionStore, SqliteTokenLedger};
@@ -15,8 +15,10 @@
 //! ```
 
 mod batch;
+mod cache;
 mod columns;
 mod connection;
+mod corpus;
 mod database;
 mod error;
 mod file_lock;
@@ -37,6 +39,8 @@ mod telemetry;
 mod token_ledger;
 mod writer;
 
+pub use cache::SqliteCache;
+pub use corpus::SqliteCorpus;
 pub use database::{Database, Stats};
 pub use error::OpenError;
 pub use idempotency_store::SqliteIdempotencyStore;

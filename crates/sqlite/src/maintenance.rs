@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use enigma_core::ports::SessionStore;
+use enigma_core::ports::{Corpus, SessionStore};
 use enigma_core::session::Retention;
 use enigma_core::{PortError, TenantId, Timestamp};
 use rusqlite::Connection;
 
+use crate::cache::SqliteCache;
+use crate::corpus::SqliteCorpus;
 use crate::database::Database;
 use crate::error::StoreError;
 use crate::idempotency_store::SqliteIdempotencyStore;
 use crate::session_index::SqliteSessionIndex;
 use crate::session_store::SqliteSessionStore;
+use crate::sql;
 use crate::telemetry::SqliteTelemetry;
 use crate::writer::Upkeep;
 
@@ -23,6 +26,12 @@ const ROWS_AT_ONCE: u32 = 1_000;
 /// Free pages that one job gives back.
 const PAGES_AT_ONCE: u32 = 1_000;
 
+/// Pages of the index of words that one job puts together.
+const WORD_PAGES_AT_ONCE: i32 = 200;
+
+/// How long nothing may be staged for a version before it counts as given up.
+const STAGING: Duration = Duration::from_secs(3600);
+
 /// Removes what has had its time, and gives its room back. The app calls it from time to time; it has no clock and no timer.
 #[derive(Debug, Clone)]
 pub struct SqliteMaintenance {
@@ -32,6 +41,8 @@ pub struct SqliteMaintenance {
     index: SqliteSessionIndex,
     idempotency: SqliteIdempotencyStore,
     telemetry: SqliteTelemetry,
+    corpus: SqliteCorpus,
+    cache: SqliteCache,
 }
 
 /// What a sweep has removed.
@@ -45,6 +56,18 @@ pub struct Swept {
     pub idempotency_keys: u64,
     /// Usage records.
     pub usage_records: u64,
+    /// Chunks of documents that were not published, or are no more.
+    pub chunks: u64,
+    /// Answers to searches.
+    pub answers: u64,
+}
+
+impl Swept {
+    /// All together.
+    pub fn total(&self) -> u64 {
+        let Self { messages, listed_sessions, idempotency_keys, usage_records, chunks, answers } = self;
+        messages + listed_sessions + idempotency_keys + usage_records + chunks + answers
+    }
 }
 
 impl SqliteMaintenance {
@@ -55,6 +78,8 @@ impl SqliteMaintenance {
             index: SqliteSessionIndex::new(database.clone()),
             idempotency: SqliteIdempotencyStore::new(database.clone()),
             telemetry: SqliteTelemetry::new(database.clone()),
+            corpus: SqliteCorpus::new(database.clone()),
+            cache: SqliteCache::new(database.clone()),
             database,
             usage_days,
         }
@@ -72,6 +97,8 @@ impl SqliteMaintenance {
             listed_sessions: until_done(|| self.index.remove_old(tenant, sessions_since, ROWS_AT_ONCE)).await?,
             idempotency_keys: until_done(|| self.idempotency.remove_expired(tenant, now, ROWS_AT_ONCE)).await?,
             usage_records: until_done(|| self.telemetry.remove_old(tenant, usage_since, ROWS_AT_ONCE)).await?,
+            chunks: self.corpus.sweep(tenant, now.saturating_sub(STAGING)).await?,
+            answers: until_done(|| self.cache.remove_expired(tenant, now, ROWS_AT_ONCE)).await?,
         })
     }
 
@@ -100,9 +127,36 @@ impl SqliteMaintenance {
     }
 
     async fn shrink(&self) -> Result<(), StoreError> {
+        self.forget_words().await?;
         while self.database.write(|work| vacuum(work.connection)).await? {}
         self.database.keep_up(Upkeep::Checkpoint).await
     }
+
+    /// Puts the index of words together, if words were removed: until then it has both, that they were there and that they are not.
+    async fn forget_words(&self) -> Result<(), StoreError> {
+        if !self.database.take_removed_words() {
+            return Ok(());
+        }
+        let mut pages = -WORD_PAGES_AT_ONCE;
+        loop {
+            match self.database.write(move |work| merge_words(work.connection, pages)).await {
+                Ok(true) => pages = WORD_PAGES_AT_ONCE,
+                Ok(false) => return Ok(()),
+                Err(error) => {
+                    self.database.words_were_removed();
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+/// Takes another step; whether it did anything.
+fn merge_words(connection: &Connection, pages: i32) -> Result<bool, StoreError> {
+    let before = connection.total_changes();
+    connection.prepare_cached(sql::WORDS_MERGE)?.execute([pages])?;
+    // The statement itself counts as one change.
+    Ok(connection.total_changes() > before + 1)
 }
 
 /// Repeats a removal until it finds less than it may take at once; tells how many rows went in all.

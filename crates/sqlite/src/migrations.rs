@@ -8,7 +8,8 @@ use crate::error::OpenError;
 const APPLICATION_ID: i64 = 0x656e_6967;
 
 /// The migrations in their order. What was released is never changed; a change is a new one.
-pub(crate) const ALL: &[&str] = &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
+pub(crate) const ALL: &[&str] =
+    &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql"), include_str!("migrations/0003.sql")];
 
 /// Refuses a file that another program, or a newer version of this one, has written; tells the schema of one that is ours.
 pub(crate) fn check(connection: &Connection, migrations: &[&str]) -> Result<i64, OpenError> {
@@ -78,12 +79,13 @@ mod tests {
 
     #[test]
     fn every_primary_key_and_every_index_begins_with_the_tenant() {
+        // What belongs to the index of words is the index's own; its words begin with the tenant.
         let mut connection = Connection::open_in_memory().unwrap();
         migrate(&mut connection, ALL).unwrap();
         let first_columns: Vec<(String, String)> = connection
             .prepare(
                 "SELECT l.name, i.name FROM pragma_table_list AS t, pragma_index_list(t.name) AS l, pragma_index_info(l.name) AS i
-                 WHERE t.schema = 'main' AND t.name NOT LIKE 'sqlite_%' AND i.seqno = 0",
+                 WHERE t.schema = 'main' AND t.type <> 'shadow' AND t.name NOT LIKE 'sqlite_%' AND i.seqno = 0",
             )
             .unwrap()
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -100,7 +102,9 @@ mod tests {
     fn every_statement_fits_the_schema_and_is_answered_by_an_index() {
         let mut connection = Connection::open_in_memory().unwrap();
         migrate(&mut connection, ALL).unwrap();
-        for (name, sql) in crate::sql::ALL {
+        let words =
+            [("WORDS_ADD", crate::sql::WORDS_ADD.as_str()), ("WORDS_DELETE", crate::sql::WORDS_DELETE.as_str())];
+        for (name, sql) in crate::sql::ALL.iter().chain(&words) {
             let mut explained = connection
                 .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
                 .unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -108,7 +112,10 @@ mod tests {
             let plan: Vec<String> =
                 explained.raw_query().mapped(|row| row.get(3)).collect::<rusqlite::Result<_>>().unwrap();
             for step in &plan {
-                let full_scan = step.starts_with("SCAN") && !step.starts_with("SCAN CONSTANT ROW");
+                // The index of words is asked for one word: fts5vocab says so by this bit.
+                let (_, index) = step.split_once("VIRTUAL TABLE INDEX ").unwrap_or_default();
+                let by_word = index.trim_end_matches(':').parse::<u32>().is_ok_and(|index| index & 0x100 != 0);
+                let full_scan = step.starts_with("SCAN") && !step.starts_with("SCAN CONSTANT ROW") && !by_word;
                 assert!(!full_scan && !step.contains("TEMP B-TREE"), "{name}: {step}");
             }
         }

@@ -52,6 +52,9 @@ pub struct Options {
     pub group_size: usize,
     /// Bytes of the newest messages of sessions that are kept at hand, so that the next turn need not read them.
     pub history_bytes: usize,
+    /// Bytes of vectors, in short, that are kept at hand, so that the next search need not read them: 40 MB for 100,000 vectors of
+    /// 384 dimensions.
+    pub vector_bytes: usize,
     /// How long SQLite waits for a lock, such as one that a backup program holds.
     pub busy_timeout: Duration,
     /// The size that the write-ahead log is cut back to when it was longer.
@@ -70,6 +73,7 @@ impl Default for Options {
             queue_length: 4096,
             group_size: 1024,
             history_bytes: 16 << 20,
+            vector_bytes: 64 << 20,
             busy_timeout: Duration::from_secs(5),
             journal_size_limit: 16 * 1024 * 1024,
             verify: false,

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -16,6 +16,8 @@ pub(crate) struct Readers {
     free: Arc<Semaphore>,
     /// One permit for each read that runs or waits.
     places: Arc<Semaphore>,
+    /// One permit for each search: half as many as connections.
+    searches: Arc<Semaphore>,
     patience: Duration,
     count: usize,
 }
@@ -27,6 +29,7 @@ impl Readers {
             idle: Mutex::new(connections),
             free: Arc::new(Semaphore::new(count)),
             places: Arc::new(Semaphore::new(count + may_wait)),
+            searches: Arc::new(Semaphore::new(count.div_ceil(2))),
             patience,
             count,
         })
@@ -38,10 +41,37 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| StoreError::Busy)?;
-        let free = Arc::clone(&self.free).acquire_owned();
-        let permit =
-            timeout(self.patience, free).await.map_err(|_| StoreError::Busy)?.map_err(|_| StoreError::Closed)?;
+        let place = self.place()?;
+        self.lend(place, function).await
+    }
+
+    /// The same, for what reads much: of such work no more is done at once than leaves others half of the connections.
+    pub(crate) async fn search<T, F>(self: &Arc<Self>, function: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        let place = self.place()?;
+        let search = self.patiently(&self.searches).await?;
+        self.lend((place, search), function).await
+    }
+
+    fn place(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| StoreError::Busy)
+    }
+
+    async fn patiently(&self, semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, StoreError> {
+        let permit = timeout(self.patience, Arc::clone(semaphore).acquire_owned());
+        permit.await.map_err(|_| StoreError::Busy)?.map_err(|_| StoreError::Closed)
+    }
+
+    /// Has `function` done with a connection; what is `held` is let go when that is over, even if the caller has gone by then.
+    async fn lend<T, F>(self: &Arc<Self>, held: impl Send + 'static, function: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        let permit = self.patiently(&self.free).await?;
         let readers = Arc::clone(self);
         let running = spawn_blocking(move || {
             let mut lent = Lent::take(&readers)?;
@@ -49,7 +79,7 @@ impl Readers {
             // Dropped at the end, which rolls back: there is nothing to commit.
             let outcome = function(&connection.transaction()?);
             drop(lent);
-            drop((permit, place));
+            drop((permit, held));
             outcome
         });
         running

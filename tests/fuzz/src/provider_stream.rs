@@ -1,6 +1,8 @@
 //! What providers send.
 
-use enigma_core::model::{Delta, ProviderStream, SseDecoder, parse_whole_answer};
+use enigma_core::model::{
+    Delta, Embeddings, ProviderStream, SseDecoder, check_vectors, parse_embeddings, parse_whole_answer,
+};
 
 /// The longest event; short, so that a fuzzer reaches it.
 const EVENT_LIMIT: usize = 64;
@@ -24,6 +26,13 @@ pub fn provider_stream(input: &[u8]) {
 
     if let Ok(deltas) = parse_whole_answer(stream) {
         check(&(deltas, None));
+    }
+    if let Ok(Embeddings { mut vectors, .. }) = parse_embeddings(stream) {
+        let count = vectors.len();
+        if check_vectors(&mut vectors, count).is_ok() {
+            let length = |vector: &[f32]| vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+            assert!(vectors.iter().all(|vector| (length(vector) - 1.0).abs() < 1e-4), "a vector has not the length 1");
+        }
     }
 }
 

@@ -37,7 +37,7 @@ fn check(tenant: &Tenant) {
     assert_eq!(index.tenants().count(), 1);
     for production in [false, true] {
         for serves in [false, true] {
-            let serves = |_: &Tenant, _: &_| serves;
+            let serves = |_: &Tenant, _: &_, _| serves;
             for problem in
                 judge(tenant, DeploymentRules { production, serves: Some(&serves), tokens: TokenSupport::UrlsAndFiles })
             {

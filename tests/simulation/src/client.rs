@@ -12,6 +12,7 @@ use enigma_core::{RequestId, SessionId, TenantId, TraceId, UserId};
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, Either, select};
 
+use crate::documents;
 use crate::plan::{TenantPlan, session};
 use crate::sim::Sim;
 use crate::verdict::at_its_end;
@@ -30,10 +31,13 @@ pub(crate) async fn client(world: Arc<World>) {
         let tenant = sim.pick(&world.plan.tenants);
         let process = world.process();
         let Some(context) = enter(&world, &process, tenant).await else { continue };
-        match sim.below(20) {
+        match sim.below(28) {
             0 | 1 => delete(&world, &process, &context).await,
             2 => history(&world, &process, &context).await,
             3 => list(&world, &process, &context).await,
+            20..24 => documents::search(&world, &process, context).await,
+            24..27 => documents::ingest(&world, &process, context).await,
+            27 => documents::forget(&world, &process, &context).await,
             _ => ask(&world, &process, context).await,
         }
     }
@@ -63,7 +67,7 @@ async fn enter(world: &World, process: &Process, tenant: &TenantPlan) -> Option<
 }
 
 /// When a client loses its patience, if ever.
-fn patience(world: &World) -> BoxFuture<'static, ()> {
+pub(crate) fn patience(world: &World) -> BoxFuture<'static, ()> {
     let sim = &world.sim;
     if !sim.chance(world.plan.rates.leave) {
         return Box::pin(futures_util::future::pending());

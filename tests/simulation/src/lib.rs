@@ -9,6 +9,8 @@
 
 mod chaos;
 mod client;
+mod documents;
+mod embedder;
 mod executor;
 mod model;
 mod plan;

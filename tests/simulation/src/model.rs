@@ -60,10 +60,26 @@ impl SimModel {
                 format!("the history for r{whose} begins with an answer")
             });
         }
+        self.is_covered(tenant, &request);
+    }
+
+    /// What must be true of a search's calls.
+    fn inspect_search(&self, tenant: &TenantId, call: &ModelCall, request: RequestId) {
+        let sim = &self.witness.sim;
+        let others = self.plan.tenants.iter().map(|other| &other.id).filter(|other| *other != tenant);
+        for other in others {
+            let is_shown = call.messages.iter().any(|message| message.content.contains(&format!("{other}|")));
+            sim.check(!is_shown, || format!("r{} of {tenant} is shown documents of {other}", number(&request)));
+        }
+        self.is_covered(tenant, &request);
+    }
+
+    fn is_covered(&self, tenant: &TenantId, request: &RequestId) {
         if self.plan.steps != Steps::Wild {
-            let reservation = self.ledger.reservation(tenant, &request);
+            let reservation = self.ledger.reservation(tenant, request);
             let is_covered = reservation.is_some_and(|it| it.end.is_none());
-            sim.check(is_covered, || format!("r{whose} calls a model with {reservation:?}"));
+            let whose = number(request);
+            self.witness.sim.check(is_covered, || format!("r{whose} calls a model with {reservation:?}"));
         }
     }
 
@@ -191,7 +207,7 @@ impl Drop for UnderWay {
 }
 
 /// Dies as a panic does, without the report that a panic prints.
-fn die() -> ! {
+pub(crate) fn die() -> ! {
     resume_unwind(Box::new("the model was told to panic"))
 }
 
@@ -204,9 +220,15 @@ impl ChatModel for SimModel {
             sim.violate(format!("a call with the trace {}", call.metadata.trace));
             return Err(ModelError::unavailable("nobody's call"));
         };
-        self.inspect(tenant, call, request);
         self.witness.about(&request, |facts| facts.calls += 1);
-        let under_way = self.begin(tenant, call.metadata.session, request);
+        // A search has several at once.
+        let under_way = if call.metadata.route == "/search" {
+            self.inspect_search(tenant, call, request);
+            UnderWay { request, active: Arc::default() }
+        } else {
+            self.inspect(tenant, call, request);
+            self.begin(tenant, call.metadata.session, request)
+        };
         match sim.below(6) {
             0 => sim.pause(sim.between(1, 3000)).await,
             1 => Sim::turns(sim.between(1, 5)).await,
@@ -221,7 +243,9 @@ impl ChatModel for SimModel {
             }
         }
         let own = marker(tenant, call.metadata.session.as_ref(), &request);
-        self.witness.about(&request, |facts| facts.said.clear());
+        if call.metadata.route != "/search" {
+            self.witness.about(&request, |facts| facts.said.clear());
+        }
         let script = self.script(&own, call).into_iter();
         let witness = self.witness.clone();
         let state = (script, witness, under_way);

@@ -76,7 +76,7 @@ impl TenantPlan {
         }
         let mode = if self.is_open { "open" } else { "apiKey" };
         let file = json!({
-            "tenantId": self.id.as_str(), "aiModels": { "chat": "spare" }, "auth": { "mode": mode },
+            "tenantId": self.id.as_str(), "aiModels": { "chat": "spare", "embeddings": "words" }, "auth": { "mode": mode },
             "apiKeys": [KeyHash::of(&self.secret(epoch)).to_string()],
             "tokenBudget": budget, "maxMessagesPerSession": self.max_messages,
             "rateLimit": {
@@ -137,7 +137,7 @@ impl Plan {
             start: *sim.pick(&[NOON, NEAR_A_MONTHS_END]) + sim.below(20_000),
             tenants: (0..sim.between(1, 3)).map(|number| TenantPlan::draw(sim, number)).collect(),
             clients: sim.between(2, 7),
-            actions: sim.between(1, 3),
+            actions: sim.between(1, 4),
             sessions: sim.between(1, 3),
             rates: Rates {
                 port: rate(&[0, 10, 50, 120]),

@@ -1,5 +1,6 @@
 //! The ports of a simulated process: the real adapters in memory, onlookers that hold them to their promises, and faults.
 
+pub(crate) mod corpus;
 pub(crate) mod facades;
 pub(crate) mod faulty;
 pub(crate) mod ledger;

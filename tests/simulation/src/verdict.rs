@@ -12,6 +12,7 @@ use enigma_core::{RequestId, TenantId, Timestamp};
 use futures_util::FutureExt;
 use uuid::Uuid;
 
+use crate::documents;
 use crate::plan::{Steps, session};
 use crate::ports::ledger::End;
 use crate::witness::{Call, Facts, Heard, Told, number};
@@ -38,6 +39,7 @@ pub(crate) fn judge(world: &Arc<World>) {
         }
         keys(world, &facts);
     }
+    documents::judge(world);
     free_streams(world, true);
     free_turns(world);
     // Beyond every lease.

@@ -39,6 +39,10 @@ pub(crate) enum Call {
     Enter,
     Close,
     BeginTurn,
+    CorpusRead,
+    CorpusWrite,
+    CacheGet,
+    CachePut,
 }
 
 /// What a client heard of its request.

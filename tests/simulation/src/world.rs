@@ -8,22 +8,28 @@ use std::time::Duration;
 use enigma_core::admission::Admission;
 use enigma_core::books::ComposedBooks;
 use enigma_core::chat::{ChatPorts, ChatService, ChatSettings, SessionService};
-use enigma_core::model::{BreakerPolicy, ModelGateway, ModelRoute, ModelTimeouts, RetryPolicy, StaticCatalog};
-use enigma_core::ports::{
-    Background, Clock, IdSource, IdempotencyStore, RequestBooks, SessionIndex, SessionStore, SessionTurns, StreamSlots,
-    Telemetry, TokenLedger, TurnQueue,
+use enigma_core::ingest::{DocumentService, IngestPorts, IngestService, IngestSettings};
+use enigma_core::model::{
+    BreakerPolicy, EmbedderRoute, EmbeddingGateway, ModelGateway, ModelOverrides, ModelRoute, ModelTimeouts,
+    RetryPolicy, StaticCatalog, StaticEmbedderCatalog,
 };
+use enigma_core::ports::{
+    Background, Cache, Clock, Corpus, IdSource, IdempotencyStore, RequestBooks, SessionIndex, SessionStore,
+    SessionTurns, StreamSlots, Telemetry, TokenLedger, TurnQueue,
+};
+use enigma_core::search::{SearchPorts, SearchService, SearchSettings};
 use enigma_core::session::PromptLimits;
 use enigma_core::tenant::{Resolver, TenantIndex};
 use enigma_core::turns::QueuedTurns;
 use enigma_core::{ModelId, RequestId};
 use enigma_memory::{
-    MemoryIdempotencyStore, MemorySessionIndex, MemorySessionStore, MemoryStreamSlots, MemoryTenantDirectory,
-    MemoryTurnQueue,
+    MemoryCache, MemoryCorpus, MemoryIdempotencyStore, MemorySessionIndex, MemorySessionStore, MemoryStreamSlots,
+    MemoryTenantDirectory, MemoryTurnQueue,
 };
 use futures_util::future::{BoxFuture, poll_fn};
 
 use crate::chaos::Chaos;
+use crate::embedder::SimEmbedder;
 use crate::executor::Executor;
 use crate::model::SimModel;
 use crate::plan::Plan;
@@ -52,6 +58,8 @@ pub(crate) struct World {
     pub(crate) ledger: JournaledLedger,
     pub(crate) store: Arc<SeenStore>,
     index: Arc<MemorySessionIndex>,
+    pub(crate) corpus: Arc<MemoryCorpus>,
+    cache: Arc<MemoryCache>,
     pub(crate) keys: Arc<MemoryIdempotencyStore>,
     directory: Arc<MemoryTenantDirectory>,
     plant: Option<Plant>,
@@ -69,6 +77,9 @@ pub(crate) struct Process {
     pub(crate) life: u64,
     pub(crate) chat: ChatService,
     pub(crate) sessions: SessionService,
+    pub(crate) search: SearchService,
+    pub(crate) ingest: IngestService,
+    pub(crate) documents: DocumentService,
     pub(crate) resolver: Resolver,
     pub(crate) slots: Arc<dyn StreamSlots>,
     pub(crate) turns: Arc<dyn TurnQueue>,
@@ -93,14 +104,16 @@ impl World {
             store: Arc::new(SeenStore::new(witness.clone(), messages)),
             witness,
             index: Arc::new(MemorySessionIndex::default()),
+            corpus: Arc::new(MemoryCorpus::default()),
+            cache: Arc::new(MemoryCache::default()),
             keys: Arc::new(MemoryIdempotencyStore::default()),
             directory: Arc::new(MemoryTenantDirectory::default()),
             plant,
         };
         let process = Arc::new(parts.boot(0));
-        let Parts { sim, plan, witness, ledger, store, index, keys, directory, plant } = parts;
+        let Parts { sim, plan, witness, ledger, store, index, corpus, cache, keys, directory, plant } = parts;
         let now = Mutex::new(Now { process, epoch: 0 });
-        let world = Self { sim, plan, witness, ledger, store, index, keys, directory, plant, now };
+        let world = Self { sim, plan, witness, ledger, store, index, corpus, cache, keys, directory, plant, now };
         world.configure(0);
         world
     }
@@ -170,6 +183,8 @@ impl World {
             ledger: self.ledger.clone(),
             store: Arc::clone(&self.store),
             index: Arc::clone(&self.index),
+            corpus: Arc::clone(&self.corpus),
+            cache: Arc::clone(&self.cache),
             keys: Arc::clone(&self.keys),
             directory: Arc::clone(&self.directory),
             plant: self.plant,
@@ -199,6 +214,8 @@ struct Parts {
     ledger: JournaledLedger,
     store: Arc<SeenStore>,
     index: Arc<MemorySessionIndex>,
+    corpus: Arc<MemoryCorpus>,
+    cache: Arc<MemoryCache>,
     keys: Arc<MemoryIdempotencyStore>,
     directory: Arc<MemoryTenantDirectory>,
     plant: Option<Plant>,
@@ -247,14 +264,29 @@ impl Parts {
         };
         let clock: Arc<dyn Clock> = Arc::new(self.sim.clone());
         let ids: Arc<dyn IdSource> = Arc::new(self.sim.clone());
-        let ports = ChatPorts {
-            admission: Admission::new(books, LIFETIME),
-            models: self.gateway(&clock, &ids),
-            turns: queued,
-            idempotency: Faulty::new(keys as Arc<dyn IdempotencyStore>, &chaos),
+        let (admission, models) = (Admission::new(books, LIFETIME), self.gateway(&clock, &ids));
+        let idempotency: Arc<dyn IdempotencyStore> = Faulty::new(keys as Arc<dyn IdempotencyStore>, &chaos);
+        let embeddings = self.embeddings(&clock, &ids);
+        let corpus: Arc<dyn Corpus> = Faulty::new(Arc::clone(&self.corpus) as Arc<dyn Corpus>, &chaos);
+        let search = SearchPorts {
+            admission: admission.clone(),
+            models: models.clone(),
+            embeddings: embeddings.clone(),
+            corpus: Arc::clone(&corpus),
+            cache: Faulty::new(Arc::clone(&self.cache) as Arc<dyn Cache>, &chaos),
+            reranker: None,
             clock: Arc::clone(&clock),
-            ids,
+            ids: Arc::clone(&ids),
         };
+        let ingest = IngestPorts {
+            admission: admission.clone(),
+            embeddings,
+            corpus: Arc::clone(&corpus),
+            idempotency: Arc::clone(&idempotency),
+            clock: Arc::clone(&clock),
+            ids: Arc::clone(&ids),
+        };
+        let ports = ChatPorts { admission, models, turns: queued, idempotency, clock: Arc::clone(&clock), ids };
         let settings = ChatSettings {
             request_timeout: REQUEST,
             send_timeout: SEND,
@@ -275,12 +307,30 @@ impl Parts {
             life,
             chat: ChatService::new(ports, settings),
             sessions,
+            search: SearchService::new(search, search_settings()),
+            ingest: IngestService::new(
+                ingest,
+                IngestSettings { max_chunks: 100, request_timeout: REQUEST, send_timeout: SEND },
+            ),
+            documents: DocumentService::new(corpus),
             resolver: Resolver::new(Faulty::new(directory, &chaos), None),
             slots,
             turns,
             alive,
             stop: Arc::default(),
         }
+    }
+
+    fn embeddings(&self, clock: &Arc<dyn Clock>, ids: &Arc<dyn IdSource>) -> EmbeddingGateway {
+        let embedder =
+            SimEmbedder { plan: Arc::clone(&self.plan), witness: self.witness.clone(), ledger: self.ledger.clone() };
+        let provider = "vectors".parse().expect("it is the name of a provider");
+        let route = EmbedderRoute { provider, embedder: Arc::new(embedder), max_batch: 2 };
+        let catalog = StaticEmbedderCatalog::new().with_model(model_id("words"), route);
+        let breaker = BreakerPolicy { failures: 4, ..BreakerPolicy::default() };
+        let retry = RetryPolicy { max_attempts: 2, ..RetryPolicy::default() };
+        let timeout = Duration::from_secs(20);
+        EmbeddingGateway::new(Arc::new(catalog), Arc::clone(clock), Arc::clone(ids), breaker, retry, timeout)
     }
 
     fn gateway(&self, clock: &Arc<dyn Clock>, ids: &Arc<dyn IdSource>) -> ModelGateway {
@@ -301,6 +351,18 @@ impl Parts {
         let retry = RetryPolicy { max_attempts: 2, ..RetryPolicy::default() };
         let timeouts = ModelTimeouts { first_token: Duration::from_secs(20), idle: Duration::from_secs(5) };
         ModelGateway::new(Arc::new(catalog), Arc::clone(clock), Arc::clone(ids), breaker, retry, timeouts)
+    }
+}
+
+/// So little that most tenants can pay for it.
+fn search_settings() -> SearchSettings {
+    SearchSettings {
+        overrides: ModelOverrides { model: Some(model_id("main")), fallback: None },
+        prompt_tokens: 300,
+        max_tokens: 40,
+        request_timeout: REQUEST,
+        send_timeout: SEND,
+        ..SearchSettings::default()
     }
 }
 

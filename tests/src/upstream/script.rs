@@ -93,6 +93,8 @@ pub(super) fn parse(text: &str, messages: &Value) -> Reply {
                 steps.push_back(Step::Pause(Duration::from_millis(50)));
                 steps.push_back(Step::Cut);
             }
+            // It is for the embedding of the text, not for its answer.
+            "no" if rest == "embedding" => {}
             "no" => ends = false,
             "garbage" => steps.push_back(Step::Chunk(Bytes::from_static(b"data: {\"choices\": [oops\n\n"))),
             "error" => steps.push_back(Step::Chunk(data(&json!({ "error": { "message": "out of memory" } })))),

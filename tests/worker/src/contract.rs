@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use enigma_cloudflare::{
-    D1SessionIndex, Freshness, KvTenantDirectory, ObjectBooks, ObjectIdempotencyStore, ObjectSessions, Objects,
-    TenantRules, WorkerClock,
+    AiBinding, D1SessionIndex, D1VectorizeCorpus, Exactness, Freshness, KvCache, KvTenantDirectory, ObjectBooks,
+    ObjectIdempotencyStore, ObjectSessions, Objects, TenantRules, WorkerClock, WorkersAiEmbedder,
 };
 use enigma_contract::request_books::ReadBooks;
 use enigma_core::ports::{LedgerBalance, TokenLedger};
@@ -70,6 +70,11 @@ async fn find(env: &Env, port: &str, case: &str) -> bool {
             let read = Read(books.clone());
             suite!(request_books, request_books_cases, |run_case| run_case(&books, &read))
         }
+        "embedder" => {
+            let ai = AiBinding::from_env(env, "AI").expect("Workers AI is bound");
+            let embedder = WorkersAiEmbedder::new(ai).with_default_gateway("default-gateway");
+            suite!(embedder, embedder_cases, |run_case| run_case(&embedder, "@cf/baai/bge-m3"))
+        }
         "session_store" => suite!(session_store, session_store_cases, |run_case| run_case(&sessions)),
         "session_index" => suite!(session_index, session_index_cases, |run_case| run_case(&index)),
         "turn_queue" => suite!(turn_queue, turn_queue_cases, |run_case| run_case(&sessions)),
@@ -78,12 +83,31 @@ async fn find(env: &Env, port: &str, case: &str) -> bool {
             let store = ObjectIdempotencyStore::new(objects);
             suite!(idempotency_store, idempotency_store_cases, |run_case| run_case(&store))
         }
+        "cache" => {
+            let cache = KvCache::from_env(env).expect("KV is bound");
+            suite!(cache, cache_cases, |run_case| run_case(&cache))
+        }
+        "corpus" => {
+            let corpus = corpus(env, Exactness::default());
+            suite!(corpus, corpus_cases, |run_case| run_case(&corpus))
+        }
+        "corpus_by_index_alone" => {
+            let corpus = corpus(env, Exactness { chunks: 0, late: 0 });
+            suite!(corpus, corpus_cases, |run_case| run_case(&corpus))
+        }
         "tenant_directory" => {
             let directory = directory(env).await;
             suite!(tenant_directory, tenant_directory_cases, |run_case| run_case(&directory))
         }
         _ => false,
     }
+}
+
+/// A corpus whose vectors carry what the suite filters by, or a part of it.
+fn corpus(env: &Env, exactness: Exactness) -> D1VectorizeCorpus {
+    let indexes = "lang:string,year:number,owner.team:string,parity:string,nested.number:number,number:number";
+    let indexes = indexes.parse().expect("these can be indexes");
+    D1VectorizeCorpus::from_env(env, None, indexes).expect("D1 and Vectorize are bound").with_exactness(exactness)
 }
 
 /// A directory of the suite's tenants: the first one bundled, the others in KV.

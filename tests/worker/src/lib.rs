@@ -5,6 +5,7 @@
 //! | `/contract/{port}/{case}?realm={name}` | runs a case of the port's contract suite over the real bindings |
 //! | `/faults/handler` | panics while it handles the request |
 //! | `/faults/object?tenant={id}` | makes the tenant's object panic, and tells what its caller sees |
+//! | `/stores` | asks the stores of retrieval what the body says, and tells what came of it |
 //! | `/object/{binding}?name={name}` | hands the body to the object of that name, and tells what it answers |
 //!
 //! It is never deployed.
@@ -13,6 +14,7 @@
 
 mod contract;
 mod objects;
+mod stores;
 
 use axum::body::Body;
 use enigma_worker::{guarded, handle};
@@ -35,10 +37,12 @@ async fn fetch(request: HttpRequest, env: Env, context: Context) -> worker::Resu
             let name = query("tenant").unwrap_or_default();
             objects::tell(&env, "TENANT_LEDGER", &name, "panic".to_owned()).await?
         }
+        ["stores"] => {
+            let ask = serde_json::from_str(&body(request).await?)?;
+            (200, stores::act(&env, &ask).await)
+        }
         ["object", binding] => {
-            let body = axum::body::to_bytes(Body::new(request.into_body()), 1 << 20).await;
-            let body = body.map_err(|error| worker::Error::RustError(error.to_string()))?;
-            let text = String::from_utf8_lossy(&body).into_owned();
+            let text = body(request).await?;
             objects::tell(&env, binding, &query("name").unwrap_or_default(), text).await?
         }
         _ => return Ok(handle(request, &env, context).await),
@@ -47,4 +51,10 @@ async fn fetch(request: HttpRequest, env: Env, context: Context) -> worker::Resu
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     Ok(response)
+}
+
+async fn body(request: HttpRequest) -> worker::Result<String> {
+    let body = axum::body::to_bytes(Body::new(request.into_body()), 1 << 20).await;
+    let body = body.map_err(|error| worker::Error::RustError(error.to_string()))?;
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use enigma_ondevice::weights::{self, Progress, Sources, Stage, Weights};
+use enigma_ondevice::weights::{self, Kind, Progress, Sources, Stage, Weights};
 use enigma_operator::progress::DownloadBar;
 
 use super::CommandError;
@@ -27,11 +27,16 @@ pub(crate) fn pull(directory: Option<PathBuf>, model: &str, out: &mut dyn Write)
 pub(crate) fn list(directory: Option<PathBuf>, out: &mut dyn Write) -> Result<(), CommandError> {
     let directory = directory.or_else(weights::default_dir);
     for weights in weights::KNOWN {
-        let path = directory.as_ref().map(|directory| directory.join(weights.file));
-        // The checksum is compared when it is fetched; here the size has to do.
-        let found = path.filter(|path| path.metadata().is_ok_and(|metadata| metadata.len() == weights.bytes));
-        let found = found.map_or_else(|| "not fetched".to_owned(), |path| path.display().to_string());
-        writeln!(out, "{}\t{} MB\t{found}", name(&weights), weights.bytes / 1_000_000)?;
+        // Checksums are compared when they are fetched; here the sizes have to do.
+        let found = directory.as_ref().filter(|directory| weights.are_in(directory));
+        let found =
+            found.map_or_else(|| "not fetched".to_owned(), |directory| weights.path(directory).display().to_string());
+        let kind = match weights.kind {
+            Kind::Chat => "chat",
+            Kind::Embeddings => "embeddings",
+        };
+        let size = weights.bytes() / 1_000_000;
+        writeln!(out, "{}\t{kind}\t{size} MB\t{}\t{found}", name(&weights), weights.licence)?;
     }
     Ok(())
 }
@@ -65,17 +70,24 @@ mod tests {
             list(Some(directory.path().to_owned()), &mut out).unwrap();
             String::from_utf8(out).unwrap()
         };
-        assert_eq!(listed(), "smollm2-135m-instruct\t98 MB\tnot fetched\n");
+        let lines = [
+            "smollm2-135m-instruct\tchat\t98 MB\tApache-2.0\tnot fetched\n",
+            "all-minilm-l6-v2\tembeddings\t91 MB\tApache-2.0\tnot fetched\n",
+        ];
+        assert_eq!(listed(), lines.concat());
         let weights = weights::KNOWN[0];
-        let file = std::fs::File::create(directory.path().join(weights.file)).unwrap();
-        file.set_len(weights.bytes).unwrap();
-        assert!(listed().trim_end().ends_with(weights.file));
+        let file = std::fs::File::create(weights.path(directory.path())).unwrap();
+        file.set_len(weights.bytes()).unwrap();
+        assert!(listed().lines().next().unwrap().ends_with(weights.place));
     }
 
     #[test]
     fn an_unknown_model_is_refused_with_the_known_ones() {
         let error = pull(None, "gpt-99", &mut Vec::new()).unwrap_err();
-        assert_eq!(error.to_string(), "there is no model gpt-99; the models are: smollm2-135m-instruct");
+        assert_eq!(
+            error.to_string(),
+            "there is no model gpt-99; the models are: smollm2-135m-instruct, all-minilm-l6-v2"
+        );
         assert_eq!(error.exit_code(), 2);
     }
 }

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use enigma_core::chat::ChatSettings;
 use enigma_core::model::{BreakerPolicy, ModelOverrides, ModelTimeouts, RetryPolicy};
+use enigma_core::search::SearchSettings;
 use enigma_core::session::PromptLimits;
+use enigma_core::tenant::ModelUse;
 use enigma_core::{ModelId, ProviderId};
 use enigma_http::OverloadLimits;
-use enigma_ondevice::weights;
+use enigma_ondevice::weights::{self, Kind};
 use enigma_openai::{Endpoint, EndpointOptions, Secret};
 use enigma_operator::tenants::is_production;
 use enigma_sqlite::Synchronous;
@@ -22,20 +24,26 @@ use crate::client_address::{Network, TrustedProxies};
 use crate::sockets::Place;
 use crate::tls::TlsFiles;
 
-use super::raw::{RawChat, RawConfig, RawModels, RawOnDevice, RawOverload, RawProvider, RawServer, RawStorage, RawTls};
+use super::raw::{
+    RawChat, RawConfig, RawModels, RawOnDevice, RawOverload, RawProvider, RawSearch, RawServer, RawStorage, RawTls,
+};
 use super::{
-    Config, Environment, LogConfig, ModelsConfig, OnDeviceConfig, ProviderConfig, ServerConfig, Storage, Variables,
+    Config, Environment, LocalModel, LogConfig, ModelsConfig, OnDeviceChat, OnDeviceConfig, ProviderConfig,
+    ServerConfig, Storage, Variables,
 };
 
 /// The provider's name of the on-device model.
 pub(crate) const ONDEVICE_PROVIDER: &str = "ondevice";
+
+/// Written in the place of a model that is not wanted.
+const NONE: &str = "none";
 
 /// Fields and what is wrong with them.
 type Problems = Vec<(String, String)>;
 
 pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, Problems> {
     let mut checker = Checker::default();
-    if raw.providers.is_empty() && raw.ondevice.is_none() {
+    if raw.providers.is_empty() && raw.ondevice.as_ref().is_none_or(|raw| raw.model_id == NONE) {
         checker.refuse("providers", "there is no model: add a provider, or a section ondevice");
     }
     let environment = environment(&mut checker, &raw.environment);
@@ -44,6 +52,7 @@ pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, 
     let tls = raw.tls.and_then(|raw| tls(&mut checker, &raw));
     let storage = storage(&mut checker, &raw.storage);
     let chat = chat(&mut checker, &raw.chat);
+    let search = chat.as_ref().and_then(|chat| search(&mut checker, &raw.search, chat));
     let models = models(&mut checker, &raw.models);
     let providers = providers(&mut checker, raw.providers, variables);
     let ondevice = raw.ondevice.and_then(|raw| ondevice(&mut checker, raw));
@@ -55,20 +64,23 @@ pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, 
         for (field, model) in
             [("chat.model_id", &chat.overrides.model), ("chat.fallback_model_id", &chat.overrides.fallback)]
         {
-            if let Some(model) = model.as_ref().filter(|model| !serves(&providers, ondevice.as_ref(), model)) {
+            if let Some(model) =
+                model.as_ref().filter(|model| !serves(&providers, ondevice.as_ref(), model, ModelUse::Chat))
+            {
                 checker.refuse(field, format!("nobody serves model {model}"));
             }
         }
     }
 
     let problems = checker.0;
-    match (environment, server, overload, storage, chat, models, level, json) {
+    match (environment, server, overload, storage, chat, search, models, level, json) {
         (
             Some(environment),
             Some(server),
             Some(overload),
             Some(storage),
             Some(chat),
+            Some(search),
             Some(models),
             Some(level),
             Some(json),
@@ -82,6 +94,7 @@ pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, 
                 tenants_directory,
                 storage,
                 chat,
+                search,
                 models,
                 providers,
                 ondevice,
@@ -93,9 +106,22 @@ pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, 
 }
 
 /// Whether there is a provider for `model`.
-pub(super) fn serves(providers: &[ProviderConfig], ondevice: Option<&OnDeviceConfig>, model: &ModelId) -> bool {
-    ondevice.is_some_and(|section| section.model == *model)
-        || providers.iter().any(|provider| provider.is_default || provider.models.contains(model))
+pub(super) fn serves(
+    providers: &[ProviderConfig],
+    ondevice: Option<&OnDeviceConfig>,
+    model: &ModelId,
+    purpose: ModelUse,
+) -> bool {
+    let listed = |provider: &ProviderConfig| match purpose {
+        ModelUse::Chat => provider.models.contains(model),
+        ModelUse::Embeddings => provider.embeddings.contains(model),
+    };
+    let local = ondevice.and_then(|section| match purpose {
+        ModelUse::Chat => section.chat.as_ref().map(|chat| &chat.local),
+        ModelUse::Embeddings => section.embeddings.as_ref(),
+    });
+    local.is_some_and(|local| local.model == *model)
+        || providers.iter().any(|provider| provider.is_default || listed(provider))
 }
 
 fn environment(checker: &mut Checker, name: &str) -> Option<Environment> {
@@ -131,6 +157,7 @@ fn server(checker: &mut Checker, raw: &RawServer) -> Option<ServerConfig> {
     let mut number = |field: &str, value, range| checker.number(&format!("server.{field}"), value, range);
     Some(ServerConfig {
         max_body_bytes: number("max_request_body_size", raw.max_request_body_size, 1..=16 << 20)?,
+        max_document_body_bytes: number("max_document_body_size", raw.max_document_body_size, 1..=64 << 20)?,
         max_message_chars: number("max_message_length", raw.max_message_length, 1..=10_000)?,
         max_connections: number("max_connections", raw.max_connections, 1..=1_000_000)?,
         max_connections_per_address: number(
@@ -230,6 +257,28 @@ fn chat(checker: &mut Checker, raw: &RawChat) -> Option<ChatSettings> {
     })
 }
 
+/// What chats and searches have in common is set for chats.
+fn search(checker: &mut Checker, raw: &RawSearch, chat: &ChatSettings) -> Option<SearchSettings> {
+    let mut number = |field: &str, value, range| checker.number::<u32>(&format!("search.{field}"), value, range);
+    let prompt_tokens = number("prompt_tokens", raw.prompt_tokens, 300..=1_000_000);
+    let max_tokens = number("max_tokens", raw.max_tokens, 1..=1_000_000);
+    let rewrite = number("rewrite_timeout_ms", raw.rewrite_timeout_ms, 0..=60_000);
+    let follow_up = number("follow_up_wait_ms", raw.follow_up_wait_ms, 0..=60_000);
+    let cache = number("cache_seconds", raw.cache_seconds, 0..=31_536_000);
+    let or_none = |millis: u32| (millis > 0).then(|| Duration::from_millis(millis.into()));
+    Some(SearchSettings {
+        overrides: chat.overrides.clone(),
+        prompt_tokens: prompt_tokens?.into(),
+        max_tokens: max_tokens?,
+        rewrite_timeout: or_none(rewrite?),
+        follow_up_wait: or_none(follow_up?),
+        cache_for: Duration::from_secs(cache?.into()),
+        request_timeout: chat.request_timeout,
+        send_timeout: chat.send_timeout,
+        ..SearchSettings::default()
+    })
+}
+
 fn models(checker: &mut Checker, raw: &RawModels) -> Option<ModelsConfig> {
     let mut seconds = |field: &str, value| checker.seconds(&format!("models.{field}"), value, 1..=3600);
     let first_token = seconds("first_token_timeout_seconds", raw.first_token_timeout_seconds);
@@ -272,15 +321,29 @@ fn provider(checker: &mut Checker, field: &str, raw: RawProvider, variables: Var
     };
     let connect_timeout =
         checker.seconds(&format!("{field}.connect_timeout_seconds"), raw.connect_timeout_seconds, 1..=120);
-    let mut models = BTreeMap::new();
-    for (name, there) in raw.models {
-        let model: Option<ModelId> = checker.checked(&format!("{field}.models.{name}"), name.parse());
-        models.extend(model.map(|model| (model, there)));
-    }
-    let names = models.keys().cloned().collect();
-    let options = EndpointOptions { api_key, models, ..EndpointOptions::at(raw.base_url) };
+    let models = names(checker, &format!("{field}.models"), raw.models);
+    let embeddings = names(checker, &format!("{field}.embeddings"), raw.embeddings);
+    let (listed, listed_embeddings) = (models.keys().cloned().collect(), embeddings.keys().cloned().collect());
+    let options = EndpointOptions { api_key, models, embeddings, ..EndpointOptions::at(raw.base_url) };
     let endpoint = checker.checked(field, Endpoint::new(options))?;
-    Some(ProviderConfig { id: id?, endpoint, connect_timeout, is_default: raw.default, models: names })
+    Some(ProviderConfig {
+        id: id?,
+        endpoint,
+        connect_timeout,
+        is_default: raw.default,
+        models: listed,
+        embeddings: listed_embeddings,
+    })
+}
+
+/// The platform's names, with the provider's.
+fn names(checker: &mut Checker, field: &str, raw: BTreeMap<String, String>) -> BTreeMap<ModelId, String> {
+    let mut names = BTreeMap::new();
+    for (name, there) in raw {
+        let model: Option<ModelId> = checker.checked(&format!("{field}.{name}"), name.parse());
+        names.extend(model.map(|model| (model, there)));
+    }
+    names
 }
 
 /// Never repeats what is written there: it may be the key itself, put there by mistake.
@@ -297,15 +360,28 @@ fn api_key(checker: &mut Checker, field: &str, name: &str, variables: Variables<
     key
 }
 
+/// The model of this name, if one is wanted.
+fn local(checker: &mut Checker, field: &str, name: &str, kind: Kind) -> Option<LocalModel> {
+    if name == NONE {
+        return None;
+    }
+    let weights = weights::find(name).filter(|weights| weights.kind == kind);
+    if weights.is_none() {
+        let known = weights::KNOWN.iter().filter(|weights| weights.kind == kind);
+        let known = known.map(|weights| weights.name.to_ascii_lowercase()).collect::<Vec<_>>();
+        checker.refuse(field, format!("must be one of: {}, none", known.join(", ")));
+    }
+    Some(LocalModel { model: checker.model(field, Some(name))?, weights: weights? })
+}
+
 fn ondevice(checker: &mut Checker, raw: RawOnDevice) -> Option<OnDeviceConfig> {
     let queue = checker.number("ondevice.queue", raw.queue, 1..=10_000);
     let conversations = checker.number("ondevice.max_conversations", raw.max_conversations, 1..=64);
-    let weights = weights::find(&raw.model_id);
-    if weights.is_none() {
-        let known = weights::KNOWN.iter().map(|weights| weights.name.to_ascii_lowercase()).collect::<Vec<_>>();
-        checker.refuse("ondevice.model_id", format!("must be one of: {}", known.join(", ")));
+    let chat = local(checker, "ondevice.model_id", &raw.model_id, Kind::Chat);
+    let embeddings = local(checker, "ondevice.embedding_model_id", &raw.embedding_model_id, Kind::Embeddings);
+    if raw.model_id == NONE && raw.embedding_model_id == NONE {
+        checker.refuse("ondevice.model_id", "must be a model where ondevice.embedding_model_id is none");
     }
-    let model = checker.model("ondevice.model_id", Some(&raw.model_id));
     let directory = match raw.models_directory {
         Some(text) => Some(checker.path("ondevice.models_directory", &text)),
         None => weights::default_dir(),
@@ -313,14 +389,9 @@ fn ondevice(checker: &mut Checker, raw: RawOnDevice) -> Option<OnDeviceConfig> {
     if directory.is_none() {
         checker.refuse("ondevice.models_directory", "must be given, as there is no home directory");
     }
-    Some(OnDeviceConfig {
-        model: model?,
-        weights: weights?,
-        directory: directory?,
-        pull: raw.pull,
-        queue: queue?,
-        conversations: conversations?,
-    })
+    let (queue, conversations) = (queue?, conversations?);
+    let chat = chat.map(|local| OnDeviceChat { local, queue, conversations });
+    Some(OnDeviceConfig { chat, embeddings, directory: directory?, pull: raw.pull })
 }
 
 /// Collects what is wrong, so that all of it is told at once.

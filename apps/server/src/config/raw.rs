@@ -14,6 +14,7 @@ pub(super) struct RawConfig {
     pub(super) tenants: RawTenants,
     pub(super) storage: RawStorage,
     pub(super) chat: RawChat,
+    pub(super) search: RawSearch,
     pub(super) models: RawModels,
     pub(super) providers: Vec<RawProvider>,
     pub(super) ondevice: Option<RawOnDevice>,
@@ -28,6 +29,7 @@ pub(super) struct RawServer {
     pub(super) trusted_proxies: Vec<String>,
     pub(super) shutdown_grace_seconds: u64,
     pub(super) max_request_body_size: u64,
+    pub(super) max_document_body_size: u64,
     pub(super) max_message_length: u64,
     pub(super) keep_alive_seconds: u64,
     pub(super) max_connections: u64,
@@ -82,6 +84,16 @@ pub(super) struct RawChat {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct RawSearch {
+    pub(super) prompt_tokens: u64,
+    pub(super) max_tokens: u64,
+    pub(super) rewrite_timeout_ms: u64,
+    pub(super) follow_up_wait_ms: u64,
+    pub(super) cache_seconds: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RawModels {
     pub(super) first_token_timeout_seconds: u64,
     pub(super) idle_timeout_seconds: u64,
@@ -104,6 +116,8 @@ pub(super) struct RawProvider {
     pub(super) default: bool,
     #[serde(default)]
     pub(super) models: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) embeddings: BTreeMap<String, String>,
 }
 
 const fn connect_timeout_seconds() -> u64 {
@@ -115,6 +129,7 @@ const fn connect_timeout_seconds() -> u64 {
 pub(super) struct RawOnDevice {
     pub(super) models_directory: Option<String>,
     pub(super) model_id: String,
+    pub(super) embedding_model_id: String,
     pub(super) pull: bool,
     pub(super) queue: u64,
     pub(super) max_conversations: u64,

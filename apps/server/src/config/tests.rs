@@ -104,8 +104,56 @@ fn production_has_three_names() {
 #[test]
 fn the_on_device_model_is_on_where_its_section_is() {
     let ondevice = load("[ondevice]", &[], &[]).unwrap().ondevice.unwrap();
-    assert_eq!((ondevice.model.as_str(), ondevice.queue, ondevice.pull), ("smollm2-135m-instruct", 32, true));
+    let chat = ondevice.chat.unwrap();
+    assert_eq!((chat.local.model.as_str(), chat.queue, ondevice.pull), ("smollm2-135m-instruct", 32, true));
+    assert!(ondevice.embeddings.is_none());
     assert!(load("", &[], &["--ondevice-pull", "false"]).unwrap().ondevice.is_some_and(|model| !model.pull));
+    assert_refused(
+        "[ondevice]\nmodel_id = \"all-minilm-l6-v2\"",
+        &[],
+        &[],
+        &["enigma.toml: ondevice.model_id: must be one of: smollm2-135m-instruct, none"],
+    );
+}
+
+#[test]
+fn an_embedder_can_run_here_without_a_chat_model_but_not_nothing_at_all() {
+    let embedding = "[ondevice]\nembedding_model_id = \"All-MiniLM-L6-v2\"";
+    let ondevice = load(embedding, &[], &[]).unwrap().ondevice.unwrap();
+    assert!(ondevice.chat.is_some());
+    assert_eq!(ondevice.embeddings.unwrap().model.as_str(), "All-MiniLM-L6-v2");
+
+    let config = load(&format!("{PROVIDER}\n{embedding}"), &[], &["--ondevice-model-id=none"]).unwrap();
+    let serves = |name: &str, purpose| config.serves(&name.parse().unwrap(), purpose);
+    assert!(serves("All-MiniLM-L6-v2", ModelUse::Embeddings) && !serves("All-MiniLM-L6-v2", ModelUse::Chat));
+    assert!(config.ondevice.unwrap().chat.is_none());
+
+    let nothing = ["--ondevice-model-id=none"];
+    assert_refused(PROVIDER, &[], &nothing, &["flag --ondevice-model-id: ondevice.model_id: must be a model where"]);
+    let wrong = "[ondevice]\nembedding_model_id = \"smollm2-135m-instruct\"";
+    assert_refused(
+        wrong,
+        &[],
+        &[],
+        &["enigma.toml: ondevice.embedding_model_id: must be one of: all-minilm-l6-v2, none"],
+    );
+    assert_refused(embedding, &[], &nothing, &["enigma.toml: providers: there is no model"]);
+}
+
+#[test]
+fn a_provider_maps_names_of_embedding_models_of_their_own() {
+    let file =
+        format!("{PROVIDER}models = {{ \"a\" = \"chat\" }}\nembeddings = {{ \"a\" = \"near\", \"b\" = \"far\" }}");
+    let config = load(&file, &[], &[]).unwrap();
+    let serves = |name: &str, purpose| config.serves(&name.parse().unwrap(), purpose);
+    assert!(serves("a", ModelUse::Chat) && serves("a", ModelUse::Embeddings) && serves("b", ModelUse::Embeddings));
+    assert!(!serves("b", ModelUse::Chat) && !serves("c", ModelUse::Embeddings));
+    let config = load(&format!("{PROVIDER}default = true"), &[], &[]).unwrap();
+    assert!(config.serves(&"any".parse().unwrap(), ModelUse::Embeddings), "the default provider embeds too");
+    let wrong = format!("{PROVIDER}embeddings = {{ \"a b\" = \"near\" }}");
+    assert_refused(&wrong, &[], &[], &["enigma.toml: providers[0].embeddings.a b: must be"]);
+    let wrong = format!("{PROVIDER}embeddings = {{ \"a\" = \"\" }}");
+    assert_refused(&wrong, &[], &[], &["enigma.toml: providers[0]: the provider's name of model a is empty"]);
 }
 
 #[test]
@@ -180,7 +228,8 @@ fn a_model_for_all_tenants_that_nobody_serves_is_refused() {
         ],
     );
     let config = load(&file.replace("spare", "main"), &[], &[]).unwrap();
-    assert!(config.serves(&"main".parse().unwrap()) && !config.serves(&"other".parse().unwrap()));
+    let serves = |name: &str| config.serves(&name.parse().unwrap(), ModelUse::Chat);
+    assert!(serves("main") && !serves("other"));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-// Workers AI: chats are forwarded to an OpenAI-compatible endpoint, embeddings are made here.
+// Workers AI: chats, and texts for embedding models that the stand-in does not know, are forwarded to an OpenAI-compatible endpoint.
+// The embeddings of `@cf/baai/bge-m3` are made here.
 
 import { randomUUID } from "node:crypto";
 import http from "node:http";
@@ -93,11 +94,30 @@ export class WorkersAi {
       if (!made) return refuse(response, failure("invalidData", "neither text nor contexts"));
       return jsonAnswer(response, 200, made, logged);
     }
+    if (Array.isArray(inputs.text) && this.#options.upstream) {
+      return this.#embed({ response, headers, model, inputs, logged });
+    }
     if (NO_CHAT.test(model)) return refuse(response, failure("noSuchModel", `there is no stand-in for ${model}`));
     if (!Array.isArray(inputs.messages) && typeof inputs.prompt !== "string") {
       return refuse(response, failure("invalidData", "neither messages nor a prompt"));
     }
     await this.#chat({ response, headers, model, inputs, options, gateway, logged });
+  }
+
+  async #embed({ response, headers, model, inputs, logged }) {
+    const sent = { ...passedOn(headers), "content-type": "application/json" };
+    if (this.#options.upstreamKey) sent.authorization = `Bearer ${this.#options.upstreamKey}`;
+    const wanted = JSON.stringify({ model: this.#options.upstreamModel ?? model, input: inputs.text });
+    const forwarded = await forward(this.#options.upstream, "embeddings", sent, wanted, response);
+    if (!forwarded) return;
+    if (forwarded.error) return refuse(response, failure("internal", forwarded.error), logged);
+    const { answer } = forwarded;
+    const whole = parsed(await text(answer).catch(() => ""));
+    if (answer.statusCode >= 400) return refuse(response, failureOf(answer.statusCode, whole?.error?.message), logged);
+    if (!Array.isArray(whole?.data)) return refuse(response, failure("internal", "the answer has no vectors"), logged);
+    const data = whole.data.map(({ embedding }) => embedding);
+    const made = { shape: [data.length, data[0]?.length ?? 0], data, pooling: "mean", usage: whole.usage };
+    jsonAnswer(response, 200, made, logged);
   }
 
   async #chat({ response, headers, model, inputs, options, gateway, logged }) {
@@ -114,7 +134,7 @@ export class WorkersAi {
     if (gateway) sent["x-standin-gateway"] = gateway;
     if (this.#options.upstreamKey) sent.authorization = `Bearer ${this.#options.upstreamKey}`;
 
-    const forwarded = await forward(this.#options.upstream, sent, JSON.stringify(wanted), response);
+    const forwarded = await forward(this.#options.upstream, "chat/completions", sent, JSON.stringify(wanted), response);
     if (!forwarded) return;
     if (forwarded.error) return refuse(response, failure("internal", forwarded.error), logged);
 
@@ -163,9 +183,9 @@ function refuse(response, { status, body }, headers) {
 }
 
 /** Asks the upstream. Resolves to nothing when the Worker has gone meanwhile. */
-function forward(upstream, headers, body, response) {
+function forward(upstream, path, headers, body, response) {
   if (!upstream) return { error: "the stand-in was started without an upstream" };
-  const url = new URL(`${upstream.replace(/\/+$/, "")}/chat/completions`);
+  const url = new URL(`${upstream.replace(/\/+$/, "")}/${path}`);
   const { request } = url.protocol === "https:" ? https : http;
   return new Promise((resolve) => {
     // A connection of its own: one that is kept alive may break just when it is used again, and to close it is how the

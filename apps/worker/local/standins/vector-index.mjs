@@ -2,7 +2,8 @@
 
 import { matches } from "./filter.mjs";
 
-const LIMITS = { name: 64, metadata: 10 * 1024, batch: 1000, topK: 100, fullTopK: 50, ids: 100, indexedText: 64 };
+// With values or metadata newer documentation allows 50; whoever keeps to 20 suits both.
+const LIMITS = { name: 64, metadata: 10 * 1024, batch: 1000, topK: 100, fullTopK: 20, ids: 100, indexedText: 64 };
 
 /** What Vectorize refuses. The code of the largest topK is its own; the others only look like its, and say nothing. */
 export class Refused extends Error {
@@ -91,13 +92,19 @@ export class VectorIndex {
     return hit;
   }
 
-  /** What filters see: only properties with an index, and of texts only the beginning. */
+  /** What filters see: only properties with an index (a dot leads into an object), and of texts only the beginning. */
   #searchable({ metadata = {} }) {
     if (!this.#metadataIndexes) return metadata;
-    const seen = Object.entries(metadata).filter(([name]) => this.#metadataIndexes.includes(name));
-    return Object.fromEntries(
-      seen.map(([name, value]) => [name, typeof value === "string" ? beginning(value) : value]),
-    );
+    const seen = {};
+    for (const path of this.#metadataIndexes) {
+      const keys = path.split(".");
+      const value = keys.reduce((inside, key) => inside?.[key], metadata);
+      if (value === undefined) continue;
+      const last = keys.pop();
+      const place = keys.reduce((inside, key) => (inside[key] ??= {}), seen);
+      place[last] = typeof value === "string" ? beginning(value) : value;
+    }
+    return seen;
   }
 
   #check(vector) {

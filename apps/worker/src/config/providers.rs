@@ -22,8 +22,10 @@ pub struct ProviderConfig {
     pub endpoint: Endpoint,
     /// Whether it serves every model without a route of its own.
     pub is_default: bool,
-    /// The models it serves.
+    /// The models it serves that answer.
     pub models: Vec<ModelId>,
+    /// The models it serves that embed.
+    pub embeddings: Vec<ModelId>,
 }
 
 #[derive(Deserialize)]
@@ -38,6 +40,8 @@ struct RawProvider {
     default: bool,
     #[serde(default)]
     models: BTreeMap<String, String>,
+    #[serde(default)]
+    embeddings: BTreeMap<String, String>,
 }
 
 pub(super) fn providers(checker: &mut Checker<'_>) -> Vec<ProviderConfig> {
@@ -88,15 +92,22 @@ fn provider(checker: &mut Checker<'_>, place: &str, raw: RawProvider) -> Option<
     if let Some(seconds) = raw.connect_timeout_seconds {
         checker.within::<u64>(&format!("{place}.connect_timeout_seconds"), seconds, 1..=120);
     }
-    let mut models = BTreeMap::new();
-    for (name, there) in raw.models {
-        let model: Option<ModelId> = checker.checked(&format!("{place}.models.{name}"), name.parse());
-        models.extend(model.map(|model| (model, there)));
-    }
-    let names = models.keys().cloned().collect();
-    let options = EndpointOptions { api_key, models, ..EndpointOptions::at(raw.base_url) };
+    let models = names(checker, &format!("{place}.models"), raw.models);
+    let embeddings = names(checker, &format!("{place}.embeddings"), raw.embeddings);
+    let (listed, listed_embeddings) = (models.keys().cloned().collect(), embeddings.keys().cloned().collect());
+    let options = EndpointOptions { api_key, models, embeddings, ..EndpointOptions::at(raw.base_url) };
     let endpoint = checker.checked(place, Endpoint::new(options))?;
-    Some(ProviderConfig { id: id?, endpoint, is_default: raw.default, models: names })
+    Some(ProviderConfig { id: id?, endpoint, is_default: raw.default, models: listed, embeddings: listed_embeddings })
+}
+
+/// The platform's names, with the provider's.
+fn names(checker: &mut Checker<'_>, place: &str, raw: BTreeMap<String, String>) -> BTreeMap<ModelId, String> {
+    let mut names = BTreeMap::new();
+    for (name, there) in raw {
+        let model: Option<ModelId> = checker.checked(&format!("{place}.{name}"), name.parse());
+        names.extend(model.map(|model| (model, there)));
+    }
+    names
 }
 
 /// Never repeats what is written there: it may be the key itself, put there by mistake.

@@ -4,8 +4,8 @@ use std::future::Future;
 
 use bytes::Bytes;
 use enigma_core::model::{
-    AnswerStream, Delta, DeltaStream, ModelError, WHOLE_ANSWER_LIMIT, parse_whole_answer, read_failure,
-    read_whole_answer, retry_after,
+    AnswerStream, Delta, DeltaStream, Embeddings, ModelError, WHOLE_ANSWER_LIMIT, parse_embeddings, parse_whole_answer,
+    read_embeddings, read_failure, read_whole_answer, retry_after,
 };
 use futures_util::{Stream, StreamExt, stream};
 use worker::js_sys::{JSON, Reflect};
@@ -34,11 +34,42 @@ impl From<JsValue> for Returned {
     }
 }
 
+/// What a call brought back that did not fail.
+enum Answer {
+    /// What it holds may be known.
+    Body(JsBody, Option<Form>),
+    /// As text.
+    Json(String),
+}
+
 /// The answer in `returned`. The `exchange` lasts as long as it.
 pub(super) fn read(
     returned: JsValue,
     exchange: AbortOnDrop,
 ) -> SendFuture<impl Future<Output = Result<DeltaStream, ModelError>>> {
+    SendFuture::new(async move {
+        match open(returned, exchange).await? {
+            Answer::Body(body, form) => read_body(body, form).await,
+            Answer::Json(json) => parse_whole_answer(json.as_bytes()).map(whole),
+        }
+    })
+}
+
+/// The vectors in `returned`.
+pub(super) fn read_vectors(
+    returned: JsValue,
+    exchange: AbortOnDrop,
+) -> SendFuture<impl Future<Output = Result<Embeddings, ModelError>>> {
+    SendFuture::new(async move {
+        match open(returned, exchange).await? {
+            Answer::Body(_, Some(Form::Page)) => Err(page()),
+            Answer::Body(body, _) => read_embeddings(body.map(|item| item.map_err(|error| broken_off(&error)))).await,
+            Answer::Json(json) => parse_embeddings(json.as_bytes()),
+        }
+    })
+}
+
+fn open(returned: JsValue, exchange: AbortOnDrop) -> SendFuture<impl Future<Output = Result<Answer, ModelError>>> {
     SendFuture::new(async move {
         match Returned::from(returned) {
             Returned::Response(response) => {
@@ -51,13 +82,13 @@ pub(super) fn read(
                     return Err(refusal(status, retry_after(header), &read_failure(body).await));
                 }
                 let form = header("content-type").and_then(|media_type| Form::of_media_type(&media_type));
-                read_body(body, form).await
+                Ok(Answer::Body(body, form))
             }
             Returned::Stream(stream) => {
                 let body = JsBody::new(Some(stream), exchange).map_err(|error| broken_off(&error))?;
-                read_body(body, None).await
+                Ok(Answer::Body(body, None))
             }
-            Returned::Value(value) => Ok(whole(parse_value(&value)?)),
+            Returned::Value(value) => Ok(Answer::Json(json(&value)?)),
         }
     })
 }
@@ -127,17 +158,21 @@ where
         match form {
             Form::Events => Ok(AnswerStream::new(body).boxed()),
             Form::Whole => read_whole_answer(body).await.map(whole),
-            Form::Page => Err(ModelError::Malformed { message: "the provider answered with a web page".to_owned() }),
+            Form::Page => Err(page()),
         }
     }
+}
+
+fn page() -> ModelError {
+    ModelError::Malformed { message: "the provider answered with a web page".to_owned() }
 }
 
 fn whole(deltas: Vec<Delta>) -> DeltaStream {
     stream::iter(deltas.into_iter().map(Ok)).boxed()
 }
 
-/// The answer in an object, or a text.
-fn parse_value(value: &JsValue) -> Result<Vec<Delta>, ModelError> {
+/// The JSON of an object, or of a text.
+fn json(value: &JsValue) -> Result<String, ModelError> {
     let malformed = |message: String| ModelError::Malformed { message };
     let json = JSON::stringify(value).map_err(|_| malformed("the answer has no JSON form".to_owned()))?;
     // Of `undefined` there is no JSON, and not even a text of it.
@@ -148,7 +183,7 @@ fn parse_value(value: &JsValue) -> Result<Vec<Delta>, ModelError> {
     if json.length() as usize > WHOLE_ANSWER_LIMIT {
         return Err(malformed(format!("the answer is longer than {WHOLE_ANSWER_LIMIT} characters")));
     }
-    parse_whole_answer(String::from(json).as_bytes())
+    Ok(String::from(json))
 }
 
 /// A body that broke off. Of what the runtime, or a stand-in, says of it, the name is kept alone.

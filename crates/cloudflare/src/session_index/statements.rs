@@ -6,9 +6,7 @@ use enigma_core::{PortError, SessionId, TenantId, Timestamp, UserId};
 use serde::Deserialize;
 
 use super::PORT;
-
-/// The largest whole number that JavaScript counts exactly: D1's numbers are JavaScript's.
-const MOST: u64 = (1 << 53) - 1;
+use crate::d1::{MOST, Param, Statement, text, time};
 
 /// Lists a session, unless a newer state of it is listed.
 const PUT: &str = "
@@ -36,20 +34,6 @@ const LIST_OF_USER: &str = "
 /// Lists a session no more.
 const DELETE: &str = "DELETE FROM session_index WHERE tenant = ?1 AND session = ?2";
 
-/// A parameter.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Param {
-    Text(String),
-    Number(f64),
-}
-
-/// A statement and its parameters, in their order.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Statement {
-    pub(super) sql: &'static str,
-    pub(super) params: Vec<Param>,
-}
-
 /// A session as D1 tells of it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(super) struct Row {
@@ -71,7 +55,7 @@ pub(super) fn put(tenant: &TenantId, summary: &SessionSummary) -> Result<Stateme
         number(summary.message_count.into())?,
         number(summary.token_count)?,
     ];
-    Ok(Statement { sql: PUT, params })
+    Ok(Statement::new(PUT, params))
 }
 
 pub(super) fn list(
@@ -89,11 +73,11 @@ pub(super) fn list(
     // One more than asked for, to see whether there is another page.
     let mut params = vec![text(tenant.as_str()), time(since), until, session, number(u64::from(limit) + 1)?];
     params.extend(user.map(|user| text(user.as_str())));
-    Ok(Statement { sql: if user.is_some() { LIST_OF_USER } else { LIST }, params })
+    Ok(Statement::new(if user.is_some() { LIST_OF_USER } else { LIST }, params))
 }
 
 pub(super) fn delete(tenant: &TenantId, session: &SessionId) -> Statement {
-    Statement { sql: DELETE, params: vec![text(tenant.as_str()), text(session)] }
+    Statement::new(DELETE, vec![text(tenant.as_str()), text(session)])
 }
 
 /// The page that the rows of [`list`] make.
@@ -118,34 +102,12 @@ fn summary(row: Row) -> Result<SessionSummary, PortError> {
     })
 }
 
-fn text(value: &(impl ToString + ?Sized)) -> Param {
-    Param::Text(value.to_string())
-}
-
-/// What lies behind the end of JavaScript's numbers counts as their end.
-fn time(at: Timestamp) -> Param {
-    Param::Number(exact(at.as_millis().min(MOST)))
-}
-
 fn number(value: u64) -> Result<Param, PortError> {
-    if value > MOST {
-        return Err(PortError::unavailable(PORT, "a number is larger than D1 can keep"));
-    }
-    Ok(Param::Number(exact(value)))
+    crate::d1::number(PORT, value)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "both callers give numbers up to 2^53, which are exact")]
-fn exact(value: u64) -> f64 {
-    value as f64
-}
-
-/// A number of D1's that is one of ours.
 fn whole(value: f64) -> Result<u64, PortError> {
-    if value.fract() != 0.0 || !(0.0..=exact(MOST)).contains(&value) {
-        return Err(PortError::corrupt(PORT, "a number is not a whole one, or out of range"));
-    }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole, and in range")]
-    Ok(value as u64)
+    crate::d1::whole(PORT, value)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Random ingestions by several clients at once, held against a simple model.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use enigma_core::ports::Corpus;
@@ -83,6 +83,8 @@ type Chunks = BTreeMap<u32, EmbeddedChunk>;
 struct Model {
     published: BTreeMap<String, (VersionId, Document, Chunks, Timestamp)>,
     staged: HashMap<VersionId, (Chunks, Timestamp)>,
+    /// Versions that were published at some time.
+    ended: HashSet<VersionId>,
     generation: CorpusGeneration,
 }
 
@@ -91,9 +93,15 @@ impl Model {
         self.published.get(ingestion.document.id.as_str()).is_some_and(|it| it.0 == ingestion.version)
     }
 
+    /// Whether a version was found once, and another is now, or none. Nobody comes back to it.
+    fn is_over(&self, ingestion: &Ingestion) -> bool {
+        self.ended.contains(&ingestion.version) && !self.has(ingestion)
+    }
+
     fn stage(&mut self, ingestion: &Ingestion, chunks: &[EmbeddedChunk], now: Timestamp) {
-        if !self.has(ingestion) {
-            let (staged, _) = self.staged.entry(ingestion.version).or_insert_with(|| (Chunks::new(), now));
+        if !self.has(ingestion) && !chunks.is_empty() {
+            let (staged, at) = self.staged.entry(ingestion.version).or_insert_with(|| (Chunks::new(), now));
+            *at = now;
             staged.extend(chunks.iter().map(|it| (it.chunk.ordinal, it.clone())));
         }
     }
@@ -109,6 +117,7 @@ impl Model {
         }
         let (chunks, _) = self.staged.remove(&ingestion.version).expect("it is there");
         let document = ingestion.document.clone();
+        self.ended.insert(ingestion.version);
         self.published.insert(document.id.to_string(), (ingestion.version, document, chunks, now));
         true
     }
@@ -201,11 +210,12 @@ pub async fn random_interleavings_leave_what_was_published_last(corpus: &dyn Cor
         let desks = [0, 1].map(|nth| Desk { corpus, tenant: tenant(&format!("run-{run}-{nth}")) });
         let mut models = [Model::default(), Model::default()];
         let mut clients: [[Option<Ingestion>; CLIENTS]; 2] = Default::default();
-        let (mut now, space) = (NOON, space());
+        let (mut now, mut numbers, space) = (NOON, [0u64; 2], space());
         for (nth, (whose, client, pause, step)) in steps.into_iter().enumerate() {
             now = now.saturating_add(Duration::from_millis(pause));
             // The same numbers for both tenants, so that versions of one would be seen by the other.
-            let number = nth as u64 / 2 + 1;
+            numbers[whose] += 1;
+            let number = numbers[whose];
             let (desk, model, client) = (&desks[whose], &mut models[whose], &mut clients[whose][client]);
             let changed = act(desk, model, client, &space, number, now, &step).await;
             let generation = desk.state().await.generation;
@@ -243,7 +253,7 @@ async fn act(
             *client = Some(Ingestion { version: version(number.into()), document, size: *size, next: 0 });
         }
         Step::Stage { count, is_cut } => {
-            let Some(ingestion) = client else { return false };
+            let Some(ingestion) = client.as_mut().filter(|it| !model.is_over(it)) else { return false };
             let end = ingestion.size.min(ingestion.next + count);
             let batch: Vec<_> =
                 (ingestion.next..end).map(|ordinal| content(ingestion.version.uuid().as_u128(), ordinal, 0)).collect();
@@ -256,7 +266,7 @@ async fn act(
             ingestion.next = end;
         }
         Step::StageAgain { nth } => {
-            let Some(ingestion) = client else { return false };
+            let Some(ingestion) = client.as_mut().filter(|it| !model.is_over(it)) else { return false };
             if *nth < ingestion.next {
                 let again = [content(ingestion.version.uuid().as_u128(), *nth, 1)];
                 let staging = Staging { document: &ingestion.document.id, version: ingestion.version, space };

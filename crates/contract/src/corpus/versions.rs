@@ -271,7 +271,8 @@ pub async fn a_sweep_removes_what_was_staged_long_ago(corpus: &dyn Corpus) {
     desk.stage_at(2, "doc", &chunks(["old", "old", "old"]), NOON).await;
     desk.stage_at(3, "new", &chunks(["old", "old"]), NOON).await;
     desk.stage_at(4, "new", &chunks(["word"]), before).await;
-    desk.stage_at(5, "new", &chunks(["word"]), now).await;
+    desk.stage_at(5, "new", &chunks(["word"]), NOON).await;
+    desk.stage_at(5, "new", &[chunk(1, "word", 1.0)], now).await;
     let seen = desk.everything("word old").await;
     assert_eq!(desk.sweep(before).await, 5);
     assert_eq!(desk.sweep(before).await, 0);
@@ -280,7 +281,7 @@ pub async fn a_sweep_removes_what_was_staged_long_ago(corpus: &dyn Corpus) {
     desk.stage_at(3, "new", &[chunk(2, "late", 0.0)], now).await;
     assert_eq!(desk.publish(3, &document("new"), 3).await, Err(PublishError::NotStaged));
     desk.publish(4, &document("new"), 1).await.expect("it was young enough");
-    desk.publish(5, &document("new"), 1).await.expect("it was young enough");
+    desk.publish(5, &document("new"), 2).await.expect("somebody was still at it");
 }
 
 /// In the order of bytes, each once, with what is known of it.

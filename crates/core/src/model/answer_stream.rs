@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_util::{Stream, StreamExt};
 
-use super::{Delta, ModelError, ProviderStream, parse_whole_answer};
+use super::{Delta, Embeddings, ModelError, ProviderStream, parse_embeddings, parse_whole_answer};
 
 /// The most that is read of a failure. Its message is at the start.
 const FAILURE_LIMIT: usize = 64 * 1024;
@@ -97,7 +97,27 @@ where
 ///
 /// # Errors
 /// The body's own, those of [`parse_whole_answer`], and [`ModelError::Malformed`] for an answer that is too long.
-pub async fn read_whole_answer<S, B>(mut body: S) -> Result<Vec<Delta>, ModelError>
+pub async fn read_whole_answer<S, B>(body: S) -> Result<Vec<Delta>, ModelError>
+where
+    S: Stream<Item = Result<B, ModelError>> + Unpin,
+    B: AsRef<[u8]>,
+{
+    parse_whole_answer(&read_whole(body).await?)
+}
+
+/// Reads vectors, up to [`WHOLE_ANSWER_LIMIT`].
+///
+/// # Errors
+/// The body's own, those of [`parse_embeddings`], and [`ModelError::Malformed`] for an answer that is too long.
+pub async fn read_embeddings<S, B>(body: S) -> Result<Embeddings, ModelError>
+where
+    S: Stream<Item = Result<B, ModelError>> + Unpin,
+    B: AsRef<[u8]>,
+{
+    parse_embeddings(&read_whole(body).await?)
+}
+
+async fn read_whole<S, B>(mut body: S) -> Result<Vec<u8>, ModelError>
 where
     S: Stream<Item = Result<B, ModelError>> + Unpin,
     B: AsRef<[u8]>,
@@ -112,7 +132,7 @@ where
         }
         whole.extend_from_slice(bytes);
     }
-    parse_whole_answer(&whole)
+    Ok(whole)
 }
 
 /// Reads the start of a failure. When that breaks off too, the status has to do.
@@ -157,6 +177,8 @@ mod tests {
     #[test]
     fn an_endless_body_is_read_to_its_bound() {
         let error = read_whole_answer(endless()).now_or_never().unwrap().unwrap_err();
+        assert!(matches!(error, ModelError::Malformed { .. }), "{error}");
+        let error = read_embeddings(endless()).now_or_never().unwrap().unwrap_err();
         assert!(matches!(error, ModelError::Malformed { .. }), "{error}");
         assert_eq!(read_failure(endless()).now_or_never().unwrap().len(), FAILURE_LIMIT);
     }

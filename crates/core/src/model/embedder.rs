@@ -39,8 +39,9 @@ pub struct Embeddings {
 ///   gateway checks that by [`check_vectors`](super::check_vectors), which also makes them of length 1: an adapter passes on what its
 ///   provider has answered.
 /// - The same text has the same vector, whatever else is in its call, but for rounding.
-/// - A text that is too long for the model is cut, where the model leaves that to the adapter, and not refused.
-/// - `dimensions` that the model does not have are refused, as [`ModelError::Unsupported`].
+/// - A text that is too long for the model is cut, unless its provider insists on refusing it.
+/// - Who asks for `dimensions` that the model does not have is refused, as [`ModelError::Unsupported`], or gets the model's own: then
+///   the gateway refuses the answer.
 /// - Dropping the future ends the work soon.
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]

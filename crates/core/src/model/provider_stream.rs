@@ -5,6 +5,7 @@ mod template;
 mod wire;
 
 use self::template::Template;
+pub(super) use self::wire::{ErrorPiece, count};
 use self::wire::{Payload, Text, ToolCallPiece, UsagePiece, Whole};
 pub use self::wire::{error_name, is_about_length};
 use super::{Delta, FinishReason, ModelError, SseDecoder, ToolCallDelta, Usage};
@@ -273,7 +274,7 @@ fn number(calls: Option<&mut Vec<ToolCallPiece>>) {
     }
 }
 
-fn malformed(error: &serde_json::Error) -> ModelError {
+pub(super) fn malformed(error: &serde_json::Error) -> ModelError {
     // The category and place only: the text of the answer must not reach a log.
     let kind = match error.classify() {
         serde_json::error::Category::Data => "unexpected JSON",

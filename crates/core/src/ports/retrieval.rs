@@ -121,8 +121,8 @@ pub trait Corpus: Send + Sync {
     /// [`PortError`].
     async fn matching(&self, tenant: &TenantId, query: KeywordQuery<'_>) -> Result<Vec<Passage>, PortError>;
 
-    /// Removes versions of `tenant` that were staged before `before` and never published, and whatever else was left behind;
-    /// tells how many chunks went.
+    /// Removes versions of `tenant` for which nothing was staged since `before` and that were never published, and whatever else
+    /// was left behind; tells how many chunks went.
     ///
     /// # Errors
     /// [`PortError`].

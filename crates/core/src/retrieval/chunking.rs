@@ -30,6 +30,18 @@ impl ChunkingOptions {
     }
 }
 
+impl ChunkingOptions {
+    /// The most characters of a chunk.
+    pub const fn max_size(&self) -> usize {
+        self.max_size
+    }
+
+    /// The most characters of a chunk that are those of the one before.
+    pub const fn overlap(&self) -> usize {
+        self.overlap
+    }
+}
+
 impl Default for ChunkingOptions {
     fn default() -> Self {
         Self { max_size: 1000, overlap: 100 }

@@ -51,6 +51,13 @@ impl fmt::Display for DocumentId {
     }
 }
 
+impl std::str::FromStr for DocumentId {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        Self::new(text)
+    }
+}
+
 impl TryFrom<String> for DocumentId {
     type Error = InvalidId;
     fn try_from(text: String) -> Result<Self, InvalidId> {
@@ -161,6 +168,9 @@ pub struct CorpusState {
     pub generation: CorpusGeneration,
     /// Where its vectors are; `None` while it has no documents.
     pub space: Option<EmbeddingSpace>,
+    /// Whether a search may still miss what was published lately, because an index learns of it later. What is found then is good
+    /// enough to answer with, and not to keep.
+    pub is_settling: bool,
 }
 
 /// The version that chunks are staged for.

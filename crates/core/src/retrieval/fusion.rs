@@ -2,8 +2,12 @@
 
 use super::{DocumentId, Passage};
 
-/// Reciprocal rank fusion's constant (Cormack, Clarke and Büttcher, SIGIR 2009): how little the first places differ.
-const RANK_CONSTANT: f64 = 60.0;
+/// Reciprocal rank fusion's constant (Cormack, Clarke and Büttcher, SIGIR 2009): how little the first places differ. Their 60 is for
+/// many rankings of a thousand places; of two short ones the first places have to tell more. Measured, see
+/// docs/architecture/retrieval-quality.md.
+const RANK_CONSTANT: f64 = 10.0;
+/// What a place among the words counts, beside one by meaning. Measured too.
+const KEYWORD_SHARE: f64 = 0.7;
 /// Half of the score that a keyword match can have is reached here: what BM25 gives for about two rare words.
 const KEYWORD_HALF: f64 = 8.0;
 
@@ -56,18 +60,19 @@ fn bounded(mode: SearchMode, score: f64) -> f64 {
 
 /// The best `limit` of what two indexes have found, best first.
 ///
-/// In hybrid mode each list gives its passages the reciprocal of 60 plus their place, and what both give is added up; the score is
-/// its share of what the first place in both would have. In the other modes the list of the other index does not count. Passages
+/// In hybrid mode each list gives its passages the reciprocal of 10 plus their place, that of words 0.7 of it, and what both give is
+/// added up; the score is its share of what the first place in both would have. In the other modes the list of the other index does not count. Passages
 /// with the same score are in the order of document and chunk, so that nothing depends on chance.
 pub fn fuse(mode: SearchMode, by_meaning: Vec<Passage>, by_words: Vec<Passage>, limit: usize) -> Vec<Ranked> {
     let mut ranked: Vec<Ranked> = Vec::new();
-    let best = 2.0 / (RANK_CONSTANT + 1.0);
+    let best = (1.0 + KEYWORD_SHARE) / (RANK_CONSTANT + 1.0);
     let lists = [(SearchMode::Vector, by_meaning), (SearchMode::Keyword, by_words)];
     for (index, list) in lists.into_iter().filter(|(index, _)| mode == SearchMode::Hybrid || mode == *index) {
+        let share = if index == SearchMode::Keyword { KEYWORD_SHARE } else { 1.0 };
         for (place, passage) in list.into_iter().enumerate() {
             let score = match mode {
                 #[expect(clippy::cast_precision_loss, reason = "there are few places")]
-                SearchMode::Hybrid => 1.0 / (RANK_CONSTANT + 1.0 + place as f64) / best,
+                SearchMode::Hybrid => share / (RANK_CONSTANT + 1.0 + place as f64) / best,
                 SearchMode::Vector | SearchMode::Keyword => bounded(index, passage.score),
             };
             let similarity = (index == SearchMode::Vector).then(|| bounded(index, passage.score));

@@ -7,8 +7,17 @@ use super::config::{AuthMode, Tenant};
 use super::directory::TenantIndex;
 use crate::id::{ModelId, TenantId};
 
-/// Whether somebody serves a model to a tenant.
-pub type Serves<'a> = &'a dyn Fn(&Tenant, &ModelId) -> bool;
+/// What a model is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelUse {
+    /// To answer.
+    Chat,
+    /// To turn texts into vectors.
+    Embeddings,
+}
+
+/// Whether somebody serves a model to a tenant for this.
+pub type Serves<'a> = &'a dyn Fn(&Tenant, &ModelId, ModelUse) -> bool;
 
 /// What a deployment demands of its tenants.
 #[derive(Clone, Copy)]
@@ -71,10 +80,15 @@ pub fn judge(tenant: &Tenant, rules: DeploymentRules<'_>) -> Vec<TenantProblem> 
         AuthMode::Open | AuthMode::ApiKey | AuthMode::Jwt => {}
     }
     if let Some(serves) = rules.serves {
-        if !serves(tenant, tenant.chat_model()) {
+        if !serves(tenant, tenant.chat_model(), ModelUse::Chat) {
             refuse("aiModels.chat", format!("nobody serves model {}", tenant.chat_model()));
         }
-        for model in tenant.allowed_models().into_iter().flatten().filter(|model| !serves(tenant, model)) {
+        if let Some(model) = tenant.embedding_model().filter(|model| !serves(tenant, model, ModelUse::Embeddings)) {
+            refuse("aiModels.embeddings", format!("nobody embeds with model {model}"));
+        }
+        let is_served =
+            |model: &ModelId| [ModelUse::Chat, ModelUse::Embeddings].iter().any(|it| serves(tenant, model, *it));
+        for model in tenant.allowed_models().into_iter().flatten().filter(|model| !is_served(model)) {
             refuse("allowedModels", format!("nobody serves model {model}"));
         }
     }
@@ -170,12 +184,30 @@ mod tests {
 
     #[test]
     fn what_nobody_can_do_is_refused() {
-        let nobody = DeploymentRules { serves: Some(&|_, _| false), tokens: TokenSupport::None, ..rules(false) };
+        let nobody = DeploymentRules { serves: Some(&|_, _, _| false), tokens: TokenSupport::None, ..rules(false) };
         let told = told(&jwt("https://keys.example/"), nobody);
         assert_eq!(
             told,
             ["a: auth.mode: jwt is not available on this host", "a: aiModels.chat: nobody serves model m"]
         );
+    }
+
+    #[test]
+    fn a_model_is_served_for_what_it_is_named_for() {
+        let mut json = json!({ "tenantId": "a", "aiModels": { "chat": "talks", "embeddings": "places" } });
+        json["featureFlags"] = json!({ "modelAllowList": true });
+        json["allowedModels"] = json!(["talks", "places"]);
+        let tenant = |json: &Value| Tenant::from_json(&json.to_string()).unwrap();
+        let serves = |_: &Tenant, model: &ModelId, purpose| match purpose {
+            ModelUse::Chat => model.as_str() == "talks",
+            ModelUse::Embeddings => model.as_str() == "places",
+        };
+        let rules = DeploymentRules { serves: Some(&serves), ..rules(false) };
+        assert_eq!(told(&tenant(&json), rules), [""; 0]);
+        json["aiModels"] = json!({ "chat": "places", "embeddings": "talks" });
+        let expected =
+            ["a: aiModels.chat: nobody serves model places", "a: aiModels.embeddings: nobody embeds with model talks"];
+        assert_eq!(told(&tenant(&json), rules), expected);
     }
 
     #[test]

@@ -300,7 +300,7 @@ fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("wire types have text keys only, so they are JSON")
 }
 
-impl Render for CompletionRender {
+impl Render<ChatEvent> for CompletionRender {
     fn render(&mut self, event: ChatEvent, out: &mut String) {
         let nothing = WireDelta::default();
         match event {

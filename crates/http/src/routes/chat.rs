@@ -19,7 +19,7 @@ use crate::body::read_json;
 use crate::collect::collect;
 use crate::envelope::{HEADERS, error_body, json_response_with};
 use crate::error::{ApiError, ErrorCode, stream_failure};
-use crate::event_stream::{Render, event_stream};
+use crate::event_stream::{Render, event_stream, write_event};
 use crate::rate_headers;
 use crate::request_info::RequestInfo;
 use crate::validation::{Fields, Issue, Issues};
@@ -301,16 +301,7 @@ struct ChatRender {
     failed: bool,
 }
 
-impl ChatRender {
-    fn event<T: Serialize>(out: &mut String, head: &str, data: &T) {
-        out.push_str(head);
-        out.push_str("data: ");
-        out.push_str(&serde_json::to_string(data).expect("wire types have text keys only, so they are JSON"));
-        out.push_str("\n\n");
-    }
-}
-
-impl Render for ChatRender {
+impl Render<ChatEvent> for ChatRender {
     fn render(&mut self, event: ChatEvent, out: &mut String) {
         match event {
             ChatEvent::Content(content) => {
@@ -322,7 +313,7 @@ impl Render for ChatRender {
                     tenant_id: &self.tenant,
                     trace_id: self.info.trace.as_str(),
                 };
-                Self::event(out, &format!("id: {}\n", self.number), &chunk);
+                write_event(out, &format!("id: {}\n", self.number), &chunk);
             }
             // This route shows the answer only.
             ChatEvent::Reasoning(_) | ChatEvent::ToolCall(_) => {}
@@ -330,7 +321,7 @@ impl Render for ChatRender {
                 self.failed = true;
                 let body = error_body(&self.info, &stream_failure(failure).into());
                 let (code, message) = (&body["error"]["code"], &body["error"]["message"]);
-                Self::event(
+                write_event(
                     out,
                     "event: error\n",
                     &json!({ "code": code, "message": message, "traceId": self.info.trace }),
@@ -340,7 +331,7 @@ impl Render for ChatRender {
                 let broken = if self.failed { "error" } else { "truncated" };
                 let finish_reason = done.finish_reason.map_or(broken, enigma_core::model::FinishReason::as_str);
                 let done = WireDone { done: true, usage: WireUsage::from(&done), finish_reason };
-                Self::event(out, "event: done\n", &done);
+                write_event(out, "event: done\n", &done);
             }
         }
     }

@@ -115,7 +115,7 @@ fn parse_cursor(text: &str) -> Option<(Timestamp, SessionId)> {
     Some((Timestamp::from_millis(at.parse().ok()?), id.parse().ok()?))
 }
 
-fn malformed_query() -> ApiError {
+pub(super) fn malformed_query() -> ApiError {
     ApiError::invalid(&[Issue::new("query", "is malformed")])
 }
 
@@ -127,7 +127,7 @@ fn session_id(path: Result<Path<String>, PathRejection>, issues: &mut Issues) ->
     })
 }
 
-fn limit(text: Option<&str>, issues: &mut Issues) -> u32 {
+pub(super) fn limit(text: Option<&str>, issues: &mut Issues) -> u32 {
     let Some(text) = text else { return DEFAULT_LIMIT };
     text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)).unwrap_or_else(|| {
         issues.add(Issue::new("limit", format!("must be a whole number from 1 to {MAX_LIMIT}")));

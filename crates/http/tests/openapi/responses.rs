@@ -83,6 +83,62 @@ fn completion(stream: bool) -> String {
         .to_string()
 }
 
+fn document_of(id: &str, sentences: usize) -> String {
+    let text = "The kettle takes three minutes to boil its water. ".repeat(sentences);
+    let chunking = json!({ "maxChunkSize": 50, "overlap": 0 });
+    json!({ "docId": id, "title": "Tea", "metadata": { "lang": "en" }, "text": text, "chunking": chunking }).to_string()
+}
+
+fn question() -> String {
+    json!({ "query": "How long does the kettle take?" }).to_string()
+}
+
+fn embeddings(model: &str) -> String {
+    json!({ "model": model, "input": ["one", "two"] }).to_string()
+}
+
+const EVENTS: (&str, &str) = ("accept", "text/event-stream");
+
+fn kinds(answer: &Answered) -> Vec<&str> {
+    answer.text.lines().filter_map(|line| line.strip_prefix("event: ")).collect()
+}
+
+#[tokio::test]
+async fn streams_of_documents_and_of_answers_from_them_are_described() {
+    let (document, host) = (document(), Host::new());
+    let answer = host.send("POST", "/ingest", &[EVENTS], &document_of("tea", 7)).await;
+    assert_described(&document, "POST", "/ingest", &answer);
+    assert_eq!(kinds(&answer), ["progress", "progress", "progress", "done"], "{}", answer.text);
+    for (script, expected) in
+        [(None, vec!["sources", "done"]), (Some(breaking_off()), vec!["sources", "error", "done"])]
+    {
+        match script {
+            Some(script) => host.script(script),
+            None => host.will_answer(),
+        }
+        let query = json!({ "query": format!("kettle {expected:?}"), "filter": { "lang": "en" } }).to_string();
+        let answer = host.send("POST", "/search", &[EVENTS], &query).await;
+        assert_described(&document, "POST", "/search", &answer);
+        assert_eq!(kinds(&answer), expected, "{}", answer.text);
+        assert!(answer.text.contains("\"content\":\"Hel\""), "{}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_kept_is_told_again_and_marked() {
+    let host = Host::new();
+    host.send("POST", "/ingest", &[], &document_of("tea", 1)).await;
+    host.will_answer();
+    let first = host.send("POST", "/search", &[], &question()).await;
+    let second = host.send("POST", "/search", &[], &question()).await;
+    assert_eq!(first.headers["x-cache"], "miss");
+    assert_eq!(second.headers["x-cache"], "hit");
+    let (first, second) = (first.json(), second.json());
+    assert_eq!(first["data"]["sources"], second["data"]["sources"]);
+    assert_eq!(first["data"]["sources"][0]["id"], "tea#0");
+    assert_eq!(second["usage"]["totalTokens"], 0);
+}
+
 fn breaking_off() -> Script {
     let error = ModelError::Interrupted { message: "cut".to_owned() };
     Script::new([Step::Say(Delta::Content("Hel".to_owned())), Step::Fail(error)])
@@ -104,6 +160,11 @@ async fn good_answers_are_described() {
         ("DELETE", &chat_of, String::new()),
         ("POST", "/chat", chat(true)),
         ("DELETE", &session, String::new()),
+        ("POST", "/ingest", document_of("tea", 3)),
+        ("GET", "/documents?limit=1", String::new()),
+        ("POST", "/search", question()),
+        ("DELETE", "/documents/tea", String::new()),
+        ("POST", "/v1/embeddings", embeddings("e")),
         ("GET", "/health", String::new()),
         ("GET", "/healthz", String::new()),
         ("GET", "/readyz", String::new()),
@@ -153,6 +214,7 @@ async fn refusals_are_described() {
     let nobody = ("x-api-key", "");
     let tight = ("x-api-key", "tight-key");
     let unknown_session = format!("/sessions/{}/history", SESSION.replace('6', "7"));
+    let wrong_question = json!({ "query": "", "topK": 21, "filter": { "a": {} }, "mode": "x" }).to_string();
     let mut refusals: Vec<Refusal<'_>> = Vec::new();
     for (path, body) in [("/chat", chat(true)), ("/v1/chat/completions", completion(true))] {
         let other_model = body.replacen('{', "{\"modelId\":\"other\",", 1).replace("\"m\"", "\"other\"");
@@ -175,6 +237,17 @@ async fn refusals_are_described() {
     refusals.extend([
         (400, "GET", "/sessions?limit=0&cursor=x&userId=", vec![], String::new()),
         (400, "GET", "/sessions/x/history", vec![], String::new()),
+        (400, "POST", "/ingest", vec![], json!({ "docId": "a#b", "text": " ", "metadata": 7 }).to_string()),
+        (403, "POST", "/ingest", vec![("x-api-key", "acme-search-key")], document_of("tea", 1)),
+        (403, "POST", "/ingest", vec![tight], document_of("tea", 1)),
+        (413, "POST", "/ingest", vec![], " ".repeat(2_100_000)),
+        (400, "POST", "/search", vec![], wrong_question),
+        (415, "POST", "/search", vec![("content-type", "text/plain")], question()),
+        (400, "GET", "/documents?cursor=%5B", vec![], String::new()),
+        (404, "DELETE", "/documents/unknown", vec![], String::new()),
+        (403, "DELETE", "/documents/unknown", vec![("x-api-key", "acme-search-key")], String::new()),
+        (400, "POST", "/v1/embeddings", vec![], json!({ "model": "e", "input": [1, 2] }).to_string()),
+        (400, "POST", "/v1/embeddings", vec![], embeddings("unknown")),
         (404, "GET", &unknown_session, vec![], String::new()),
         (400, "DELETE", "/chat/x", vec![], String::new()),
         (404, "DELETE", "/chat/00000000-0000-4000-8000-000000000000", vec![], String::new()),
@@ -231,6 +304,10 @@ async fn a_host_at_capacity_says_so_on_every_route_of_a_tenant_and_its_places_co
         ("GET", "/sessions", String::new()),
         ("GET", "/health", String::new()),
         ("GET", "/v1/models", String::new()),
+        ("POST", "/ingest", document_of("tea", 1)),
+        ("POST", "/search", question()),
+        ("GET", "/documents", String::new()),
+        ("POST", "/v1/embeddings", embeddings("e")),
     ];
     let silent = || Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
     // A body that does not come has the only place of both kinds.

@@ -10,15 +10,23 @@ use enigma_core::Timestamp;
 use enigma_core::admission::Admission;
 use enigma_core::books::ComposedBooks;
 use enigma_core::chat::{ChatPorts, ChatService, ChatSettings, SessionService};
-use enigma_core::model::{BreakerPolicy, ModelGateway, ModelRoute, ModelTimeouts, RetryPolicy, StaticCatalog, Usage};
-use enigma_core::ports::{Background, Clock, IdSource, SessionIndex, SessionStore, TenantDirectory, TurnQueue};
+use enigma_core::embeddings::{EmbedPorts, EmbedService};
+use enigma_core::ingest::{DocumentService, IngestPorts, IngestService, IngestSettings};
+use enigma_core::model::{
+    BreakerPolicy, EmbedderRoute, EmbeddingGateway, ModelGateway, ModelRoute, ModelTimeouts, RetryPolicy,
+    StaticCatalog, StaticEmbedderCatalog, Usage,
+};
+use enigma_core::ports::{
+    Background, Clock, Corpus, IdSource, IdempotencyStore, SessionIndex, SessionStore, TenantDirectory, TurnQueue,
+};
+use enigma_core::search::{SearchPorts, SearchService, SearchSettings};
 use enigma_core::tenant::{KeyHash, Resolver, Tenant, TenantIndex};
 use enigma_core::turns::QueuedTurns;
 use enigma_http::{App, AppPorts, HttpSettings, OverloadLimits, Readiness, router};
-use enigma_memory::testing::{ManualClock, Script, ScriptedModel, SeededIds, TestBackground};
+use enigma_memory::testing::{HashEmbedder, ManualClock, Script, ScriptedModel, SeededIds, TestBackground};
 use enigma_memory::{
-    MemoryIdempotencyStore, MemoryRateLimiter, MemorySessionIndex, MemorySessionStore, MemoryStreamSlots,
-    MemoryTelemetry, MemoryTenantDirectory, MemoryTokenLedger, MemoryTurnQueue,
+    MemoryCache, MemoryCorpus, MemoryIdempotencyStore, MemoryRateLimiter, MemorySessionIndex, MemorySessionStore,
+    MemoryStreamSlots, MemoryTelemetry, MemoryTenantDirectory, MemoryTokenLedger, MemoryTurnQueue,
 };
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
@@ -122,18 +130,56 @@ impl Host {
             Arc::new(MemoryTokenLedger::default()),
             Arc::new(MemoryTelemetry::default()),
         );
+        let admission = Admission::new(Arc::new(books), Duration::from_secs(900));
+        let models = ModelGateway::new(
+            Arc::new(StaticCatalog::new().with_default(route)),
+            Arc::clone(&clock),
+            Arc::clone(&ids),
+            BreakerPolicy::default(),
+            RetryPolicy::default(),
+            ModelTimeouts::default(),
+        );
+        let embedder = EmbedderRoute {
+            provider: "hash".parse().unwrap(),
+            embedder: Arc::new(HashEmbedder::new(32)),
+            max_batch: 2,
+        };
+        let embeddings = EmbeddingGateway::new(
+            Arc::new(StaticEmbedderCatalog::new().with_model("e".parse().unwrap(), embedder)),
+            Arc::clone(&clock),
+            Arc::clone(&ids),
+            BreakerPolicy::default(),
+            RetryPolicy::default(),
+            Duration::from_secs(30),
+        );
+        let corpus: Arc<dyn Corpus> = Arc::new(MemoryCorpus::default());
+        let idempotency: Arc<dyn IdempotencyStore> = Arc::new(MemoryIdempotencyStore::default());
+        let search = SearchPorts {
+            admission: admission.clone(),
+            models: models.clone(),
+            embeddings: embeddings.clone(),
+            corpus: Arc::clone(&corpus),
+            cache: Arc::new(MemoryCache::default()),
+            reranker: None,
+            clock: Arc::clone(&clock),
+            ids: Arc::clone(&ids),
+        };
+        let ingest = IngestPorts {
+            admission: admission.clone(),
+            embeddings: embeddings.clone(),
+            corpus: Arc::clone(&corpus),
+            idempotency: Arc::clone(&idempotency),
+            clock: Arc::clone(&clock),
+            ids: Arc::clone(&ids),
+        };
+        let embed = EmbedPorts { admission: admission.clone(), embeddings, clock: Arc::clone(&clock) };
+        // The scripted model answers what the tests ask, and no side questions.
+        let searching = SearchSettings { rewrite_timeout: None, follow_up_wait: None, ..SearchSettings::default() };
         let chat = ChatPorts {
-            admission: Admission::new(Arc::new(books), Duration::from_secs(900)),
-            models: ModelGateway::new(
-                Arc::new(StaticCatalog::new().with_default(route)),
-                Arc::clone(&clock),
-                Arc::clone(&ids),
-                BreakerPolicy::default(),
-                RetryPolicy::default(),
-                ModelTimeouts::default(),
-            ),
+            admission,
+            models,
             turns: Arc::new(QueuedTurns::new(Arc::clone(&queue), Arc::clone(&store), Arc::clone(&index))),
-            idempotency: Arc::new(MemoryIdempotencyStore::default()),
+            idempotency,
             clock: Arc::clone(&clock),
             ids: Arc::clone(&ids),
         };
@@ -143,6 +189,10 @@ impl Host {
             directory,
             chat: ChatService::new(chat, ChatSettings::default()),
             sessions: SessionService::new(store, index, queue, Arc::clone(&clock), Duration::from_secs(1)),
+            search: SearchService::new(search, searching),
+            ingest: IngestService::new(ingest, IngestSettings::default()),
+            documents: DocumentService::new(corpus),
+            embeddings: EmbedService::new(embed, Duration::from_secs(60)),
             clock,
             ids,
             readiness: Arc::clone(&check) as _,

@@ -4,7 +4,7 @@
 //! a tenant that holds fewer places than another takes that one's newest place in the line. So no tenant's crowd keeps the others
 //! out. What has begun is never cut for it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use futures_channel::mpsc;
 
 use super::answer::Piece;
 use super::conversation::Request;
+use crate::fairness::makes_way;
 
 /// A request with the way back to its reader.
 pub(super) struct Waiting {
@@ -41,20 +42,8 @@ struct State {
 }
 
 impl State {
-    /// Who makes way for a newcomer of this tenant: of those who wait, the newest of the tenant that holds most places, unless the
-    /// newcomer's holds as many.
-    ///
-    /// A tenant that holds more, but only places among the served, has nobody who could make way.
     fn makes_way_for(&self, newcomer: &TenantId) -> Option<usize> {
-        let mut places: HashMap<&TenantId, usize> = HashMap::new();
-        for tenant in self.served.iter().chain(self.waiting.iter().map(|waiting| &waiting.request.tenant)) {
-            *places.entry(tenant).or_default() += 1;
-        }
-        let places_of = |tenant: &TenantId| places.get(tenant).copied().unwrap_or(0);
-        let waiting = self.waiting.iter().map(|waiting| places_of(&waiting.request.tenant));
-        // The last of equals, and so the newest.
-        let (index, most) = waiting.enumerate().max_by_key(|(_, places)| *places)?;
-        (places_of(newcomer) < most).then_some(index)
+        makes_way(newcomer, self.served.iter(), self.waiting.iter().map(|waiting| &waiting.request.tenant))
     }
 }
 

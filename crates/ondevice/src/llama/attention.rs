@@ -5,7 +5,7 @@ use std::array;
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::ParallelSliceMut;
 
-use super::math::{add_scaled, dot, softmax};
+use crate::math::{add_scaled, dot, softmax};
 
 /// Below so many pairs of positions one thread is done before the others are awake.
 const WORTH_SHARING: usize = 512;

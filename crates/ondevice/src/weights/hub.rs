@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::fs::{self, File};
 use tokio::io::AsyncWriteExt;
 
-use super::Weights;
+use super::WeightFile;
 use super::pull::{Progress, Stage, is_correct};
 
 /// A hub that cannot be reached is given up soon, as there is another source.
@@ -44,7 +44,7 @@ impl From<reqwest::Error> for HubError {
 
 /// Loads the whole file into `part`, which is correct afterwards.
 pub(super) async fn fetch(
-    weights: &Weights,
+    wanted: &WeightFile,
     address: &str,
     part: &Path,
     progress: &(dyn Fn(Progress) + Send + Sync),
@@ -52,21 +52,21 @@ pub(super) async fn fetch(
     // An error means that the process has chosen a provider already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE).build()?;
-    let address = format!("{address}/{}", weights.hub_path);
+    let address = format!("{address}/{}", wanted.hub_path);
 
     let mut have = size(part).await?;
-    if have > weights.bytes {
+    if have > wanted.bytes {
         fs::remove_file(part).await?;
         have = 0;
     }
-    if have < weights.bytes {
+    if have < wanted.bytes {
         let request = client.get(&address);
         let request = if have > 0 { request.header(RANGE, format!("bytes={have}-")) } else { request };
         let response = request.send().await?;
         let start = start(&response, have)?;
-        save(response, weights, start, part, progress).await?;
+        save(response, wanted, start, part, progress).await?;
     }
-    if is_correct(part, weights, progress).await? {
+    if is_correct(part, wanted, progress).await? {
         Ok(())
     } else {
         fs::remove_file(part).await?;
@@ -97,12 +97,12 @@ fn start(response: &Response, asked: u64) -> Result<u64, HubError> {
 
 async fn save(
     mut response: Response,
-    weights: &Weights,
+    wanted: &WeightFile,
     start: u64,
     part: &Path,
     progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<(), HubError> {
-    let step = |done| progress(Progress { stage: Stage::Hub, done, total: Some(weights.bytes) });
+    let step = |done| progress(Progress { stage: Stage::Hub, done, total: Some(wanted.bytes) });
     let mut file = File::options().create(true).write(true).truncate(false).open(part).await?;
     file.set_len(start).await?;
     tokio::io::AsyncSeekExt::seek(&mut file, io::SeekFrom::Start(start)).await?;
@@ -112,7 +112,7 @@ async fn save(
         match response.chunk().await {
             Ok(Some(chunk)) => {
                 done += chunk.len() as u64;
-                if done > weights.bytes {
+                if done > wanted.bytes {
                     break Err(HubError::Checksum);
                 }
                 file.write_all(&chunk).await?;

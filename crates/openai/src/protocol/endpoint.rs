@@ -5,11 +5,13 @@ use std::fmt;
 
 use bytes::Bytes;
 use enigma_core::ModelId;
-use enigma_core::model::{ModelCall, ModelError, ResponseFormat};
-use http::{HeaderMap, Method, Request, Uri};
+use enigma_core::model::{CallMetadata, EmbeddingCall, ModelCall, ModelError, ResponseFormat};
+use http::header::ACCEPT;
+use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use thiserror::Error;
 
-use super::{base_url, body, failure, headers};
+use super::base_url::Routes;
+use super::{base_url, body, embeddings, failure, headers};
 use crate::secret::{Scrubber, Secret};
 
 /// How answers are asked for. Whatever is asked for, both forms are understood.
@@ -68,14 +70,16 @@ impl Default for Dialect {
 /// A provider, as it is configured. [`Endpoint::new`] checks it.
 #[derive(Clone, Default)]
 pub struct EndpointOptions {
-    /// What comes before `/chat/completions`, such as `https://api.openai.com/v1`. A query is kept.
+    /// What comes before `/chat/completions` and `/embeddings`, such as `https://api.openai.com/v1`. A query is kept.
     pub base_url: String,
     /// Sent as `Authorization: Bearer`.
     pub api_key: Option<Secret>,
     /// Headers of every request, such as `api-key` or `cf-aig-authorization`.
     pub headers: Vec<(String, Secret)>,
-    /// What the provider calls a model, where that differs from the platform's name.
+    /// What the provider calls a chat model, where that differs from the platform's name.
     pub models: BTreeMap<ModelId, String>,
+    /// What the provider calls an embedding model, where that differs from the platform's name.
+    pub embeddings: BTreeMap<ModelId, String>,
     /// Where the provider differs from others.
     pub dialect: Dialect,
     /// Whether to send the trace id as `x-trace-id`. W3C `traceparent` is always passed on.
@@ -99,6 +103,7 @@ impl fmt::Debug for EndpointOptions {
             .field("api_key", &self.api_key)
             .field("headers", &self.headers)
             .field("models", &self.models)
+            .field("embeddings", &self.embeddings)
             .field("dialect", &self.dialect)
             .field("send_trace_id", &self.send_trace_id)
             .field("ai_gateway", &self.ai_gateway)
@@ -132,9 +137,10 @@ pub enum InvalidEndpoint {
 /// A provider, checked.
 #[derive(Clone)]
 pub struct Endpoint {
-    uri: Uri,
+    routes: Routes,
     headers: HeaderMap,
     models: BTreeMap<ModelId, String>,
+    embeddings: BTreeMap<ModelId, String>,
     dialect: Dialect,
     send_trace_id: bool,
     ai_gateway: bool,
@@ -147,17 +153,19 @@ impl Endpoint {
     /// # Errors
     /// [`InvalidEndpoint`], for the first thing that is wrong.
     pub fn new(options: EndpointOptions) -> Result<Self, InvalidEndpoint> {
-        let uri = base_url::chat_completions(&options.base_url)?;
+        let routes = base_url::routes(&options.base_url)?;
         let headers = headers::fixed(&options)?;
-        if let Some((model, _)) = options.models.iter().find(|(_, name)| name.trim().is_empty()) {
+        let mut names = options.models.iter().chain(&options.embeddings);
+        if let Some((model, _)) = names.find(|(_, name)| name.trim().is_empty()) {
             return Err(InvalidEndpoint::EmptyModelName(model.clone()));
         }
         let values = options.headers.into_iter().map(|(_, value)| value);
         let scrubber = Scrubber::new(options.api_key.into_iter().chain(values));
         Ok(Self {
-            uri,
+            routes,
             headers,
             models: options.models,
+            embeddings: options.embeddings,
             dialect: options.dialect,
             send_trace_id: options.send_trace_id,
             ai_gateway: options.ai_gateway,
@@ -165,7 +173,7 @@ impl Endpoint {
         })
     }
 
-    /// The HTTP request that asks for `call`.
+    /// The HTTP request that asks for the answer to `call`.
     ///
     /// # Errors
     /// [`ModelError::Unsupported`] for what the provider cannot do.
@@ -177,12 +185,24 @@ impl Endpoint {
             return Err(ModelError::Unsupported { feature: "response_format" });
         }
         let name = self.models.get(&call.model).map_or(call.model.as_str(), String::as_str);
-        let mut request = Request::new(body::encode(call, name, &self.dialect));
+        Ok(self.post(&self.routes.chat_completions, body::encode(call, name, &self.dialect), &call.metadata))
+    }
+
+    /// The HTTP request that asks for the vectors of `call`.
+    pub fn embedding_request(&self, call: &EmbeddingCall) -> Request<Bytes> {
+        let name = self.embeddings.get(&call.model).map_or(call.model.as_str(), String::as_str);
+        let mut request = self.post(&self.routes.embeddings, embeddings::encode(call, name), &call.metadata);
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        request
+    }
+
+    fn post(&self, uri: &Uri, body: Bytes, metadata: &CallMetadata) -> Request<Bytes> {
+        let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri.clone();
+        *request.uri_mut() = uri.clone();
         *request.headers_mut() = self.headers.clone();
-        headers::add_metadata(request.headers_mut(), &call.metadata, self.send_trace_id, self.ai_gateway);
-        Ok(request)
+        headers::add_metadata(request.headers_mut(), metadata, self.send_trace_id, self.ai_gateway);
+        request
     }
 
     /// What a response that is no answer means.
@@ -203,9 +223,10 @@ impl Endpoint {
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint")
-            .field("url", &base_url::for_display(&self.uri.to_string()))
+            .field("url", &base_url::for_display(&self.routes.chat_completions.to_string()))
             .field("headers", &self.headers.keys().collect::<Vec<_>>())
             .field("models", &self.models)
+            .field("embeddings", &self.embeddings)
             .field("dialect", &self.dialect)
             .finish_non_exhaustive()
     }

@@ -7,6 +7,8 @@ mod calls;
 #[cfg(test)]
 mod connections;
 #[cfg(test)]
+mod embeddings;
+#[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod provider;

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, Version};
+use axum::http::{HeaderMap, Uri, Version};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::serve::ListenerExt;
 use enigma_core::model::{ChatModel, Delta, DeltaStream, ModelCall, ModelError};
-use enigma_openai::{Endpoint, EndpointOptions, NativeTransport, OpenAiModel, TransportOptions};
+use enigma_openai::{Endpoint, EndpointOptions, NativeTransport, OpenAiEmbedder, OpenAiModel, TransportOptions};
 use futures_util::{StreamExt, stream};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -27,6 +27,7 @@ pub(crate) const HELLO: &str = concat!(
 
 /// A request as the provider saw it.
 pub(crate) struct Seen {
+    pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) version: Version,
     pub(crate) body: Bytes,
@@ -50,11 +51,12 @@ impl Provider {
     pub(crate) async fn start<R: IntoResponse>(answer: impl Fn() -> R + Clone + Send + Sync + 'static) -> Self {
         let connections = Arc::new(AtomicUsize::new(0));
         let (saw, seen) = unbounded_channel();
-        let handler = async move |version: Version, headers: HeaderMap, body: Bytes| {
-            saw.send(Seen { headers, version, body }).ok();
+        let handler = async move |uri: Uri, version: Version, headers: HeaderMap, body: Bytes| {
+            saw.send(Seen { path: uri.path().to_owned(), headers, version, body }).ok();
             answer().into_response()
         };
-        let app = Router::new().route("/v1/chat/completions", post(handler));
+        let app =
+            Router::new().route("/v1/chat/completions", post(handler.clone())).route("/v1/embeddings", post(handler));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
         let count = Arc::clone(&connections);
@@ -71,10 +73,20 @@ impl Provider {
     }
 
     pub(crate) fn model_with(&self, change: impl FnOnce(&mut EndpointOptions)) -> OpenAiModel {
+        let (endpoint, transport) = self.endpoint_with(change);
+        OpenAiModel::new(endpoint, transport)
+    }
+
+    pub(crate) fn embedder_with(&self, change: impl FnOnce(&mut EndpointOptions)) -> OpenAiEmbedder {
+        let (endpoint, transport) = self.endpoint_with(change);
+        OpenAiEmbedder::new(endpoint, transport)
+    }
+
+    fn endpoint_with(&self, change: impl FnOnce(&mut EndpointOptions)) -> (Endpoint, Arc<NativeTransport>) {
         let mut options = EndpointOptions::at(&self.base_url);
         change(&mut options);
         let transport = NativeTransport::new(&TransportOptions::default()).unwrap();
-        OpenAiModel::new(Endpoint::new(options).unwrap(), Arc::new(transport))
+        (Endpoint::new(options).unwrap(), Arc::new(transport))
     }
 
     pub(crate) fn connections(&self) -> usize {

@@ -165,7 +165,7 @@ fn tokens_are_refused_where_nobody_checks_them_and_by_unprotected_keys_in_produc
 
 #[test]
 fn a_model_that_nobody_serves_is_refused_where_it_is_named() {
-    let serves = |_: &Tenant, model: &ModelId| model.as_str() == "served";
+    let serves = |_: &Tenant, model: &ModelId, _| model.as_str() == "served";
     let rules = Rules { serves: Some(&serves), ..LENIENT };
     assert_refused(&[("a", minimal("a"))], rules, &[("a: aiModels.chat: ", "nobody serves model m")]);
     let list = json!({

@@ -56,6 +56,34 @@ mod idempotency_store {
     enigma_contract::idempotency_store_cases!(run);
 }
 
+mod corpus {
+    macro_rules! run {
+        ($case:ident) => {
+            #[tokio::test]
+            async fn $case() {
+                let fixture = crate::support::Fixture::new();
+                let corpus = enigma_sqlite::SqliteCorpus::new(fixture.database.clone());
+                enigma_contract::corpus::$case(&corpus).await;
+            }
+        };
+    }
+    enigma_contract::corpus_cases!(run);
+}
+
+mod cache {
+    macro_rules! run {
+        ($case:ident) => {
+            #[tokio::test]
+            async fn $case() {
+                let fixture = crate::support::Fixture::new();
+                let cache = enigma_sqlite::SqliteCache::new(fixture.database.clone());
+                enigma_contract::cache::$case(&cache).await;
+            }
+        };
+    }
+    enigma_contract::cache_cases!(run);
+}
+
 mod telemetry {
     use std::pin::Pin;
 

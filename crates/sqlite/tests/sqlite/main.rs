@@ -3,6 +3,7 @@
 
 mod concurrency;
 mod contract;
+mod corpus;
 mod durability;
 mod opening;
 mod removal;

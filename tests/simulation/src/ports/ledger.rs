@@ -64,7 +64,8 @@ enum Reply {
 struct Books {
     ledger: Ledger,
     reservations: BTreeMap<RequestId, Reservation>,
-    /// How often the clock has stepped back into an earlier day, and into an earlier month.
+    /// How often the clock has stepped back into an earlier day, and into an earlier month; twice at once when dates with books of
+    /// their own lie between.
     steps_back: [u32; 2],
 }
 
@@ -192,8 +193,13 @@ impl JournaledLedger {
             }
         }
         let after = books.starts();
-        for (steps, (after, before)) in books.steps_back.iter_mut().zip(after.iter().zip(&before)) {
-            *steps += u32::from(after < before);
+        for (place, (after, before)) in after.iter().zip(&before).enumerate() {
+            if after < before {
+                // The books of dates between the two are closed for good: only the later date is opened again.
+                let start = |it: &Reservation| [it.hold.day, it.hold.month][place];
+                let is_between = |it: &Reservation| *after < start(it) && start(it) < *before;
+                books.steps_back[place] += 1 + u32::from(books.reservations.values().any(is_between));
+            }
         }
         self.judge(tenant, books, matches!(reply, Reply::Reserved(Ok(()))));
         reply

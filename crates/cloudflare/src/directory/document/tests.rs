@@ -112,7 +112,7 @@ fn a_bundle_that_production_cannot_accept_lets_nobody_in_until_it_is_changed() {
 
 #[test]
 fn models_that_nobody_serves_are_refused() {
-    let rules = DeploymentRules { serves: Some(&|_, model| model.as_str() == "served"), ..LENIENT };
+    let rules = DeploymentRules { serves: Some(&|_, model, _| model.as_str() == "served"), ..LENIENT };
     let bundled = bundled(&json!({ "a": tenant("a", "other") }));
     assert_eq!(told(merge(&bundled, None, rules)), ["a: aiModels.chat: nobody serves model other"]);
 }

