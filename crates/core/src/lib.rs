@@ -28,12 +28,14 @@ pub mod session;
 pub mod tenant;
 mod time;
 pub mod token;
+pub mod tools;
 pub mod turns;
 pub mod usage;
 
 pub use client::Events;
 pub use id::{
-    InvalidId, KeyId, MessageId, ModelId, ProviderId, RequestId, SessionId, TenantId, TraceId, UserId, VersionId,
+    AuditId, InvalidId, KeyId, MessageId, ModelId, ProviderId, RequestId, SessionId, TenantId, ToolName, TraceId,
+    UserId, VersionId,
 };
 pub use port_error::PortError;
 pub use time::Timestamp;
