@@ -6,7 +6,7 @@ use crate::corpus::{chunk, document, names, nearest, put, rows, space, stage, ve
 use crate::support::{Fixture, open, open_with_vectors};
 use enigma_contract::fixture::{NOON, acme, acme_eu};
 use enigma_core::ports::Corpus;
-use enigma_core::retrieval::{EmbeddedChunk, cosine};
+use enigma_core::retrieval::{EmbeddedChunk, Staging, cosine};
 use enigma_sqlite::{SqliteCorpus, SqliteMaintenance};
 use tempfile::TempDir;
 
@@ -72,7 +72,7 @@ async fn a_version_that_could_not_be_begun_leaves_nothing_to_its_successor() {
         )
         .unwrap();
         let (document, space) = (document("doc"), space());
-        let staging = enigma_core::retrieval::Staging { document: &document.id, version: version(99), space: &space };
+        let staging = Staging { document: &document.id, version: version(99), space: &space };
         assert!(corpus.stage(&acme(), staging, &[telling(0, 1_000)], NOON).await.is_err());
         nearest(&corpus, &acme(), &vector(1_000), 1).await;
         raw.execute_batch("DROP TRIGGER fault").unwrap();
@@ -165,7 +165,7 @@ async fn searches_beside_replacements_see_one_version_whole() {
         }
         count
     };
-    let (_, one, other) = tokio::join!(replacing, searching, searching_again(&corpus, &is_done));
+    let ((), one, other) = tokio::join!(replacing, searching, searching_again(&corpus, &is_done));
     assert!(one > 10 && other > 10, "{one} {other}");
 }
 

@@ -3,7 +3,7 @@
 use crate::corpus::{chunk, document, matching, names, nearest, put, rows, space, stage, vector, version};
 use crate::support::Fixture;
 use enigma_contract::fixture::{NOON, acme, acme_eu, tenant};
-use enigma_core::ports::{Corpus, VectorQuery};
+use enigma_core::ports::{Corpus, KeywordQuery, VectorQuery};
 use enigma_core::retrieval::{MetadataFilter, Staging};
 use enigma_sqlite::SqliteCorpus;
 use serde_json::json;
@@ -92,7 +92,7 @@ async fn texts_of_any_shape_come_and_go() {
     let corpus = SqliteCorpus::new(fixture.database.clone());
     let texts = [
         "word ".repeat(200_000),
-        (0..50_000).map(|number| format!("w{number} ")).collect(),
+        (0..50_000).map(|number| format!("w{number}")).collect::<Vec<_>>().join(" "),
         "y".repeat(1_000_000),
         "世".repeat(100_000),
         "\0\u{1}\u{7f}\u{fffd}\u{202e}".repeat(1_000),
@@ -125,7 +125,7 @@ async fn the_largest_filters_are_only_filters() {
     let query = VectorQuery { vector: &asked, filter: &filter, limit: 100 };
     assert_eq!(corpus.nearest(&acme(), query).await.unwrap(), []);
     let words = ["words".to_owned()];
-    let query = enigma_core::ports::KeywordQuery { words: &words, filter: &filter, limit: 100 };
+    let query = KeywordQuery { words: &words, filter: &filter, limit: 100 };
     assert_eq!(corpus.matching(&acme(), query).await.unwrap(), []);
 }
 
