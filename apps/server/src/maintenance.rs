@@ -94,14 +94,12 @@ impl Maintenance {
         if !may_remove {
             return Ok(0);
         }
-        match &self.stores.durable {
-            Some(durable) => Ok(durable.maintenance.sweep(tenant.id(), tenant.retention(), now).await?.total()),
-            None => {
-                let messages = self.stores.sessions.sweep(tenant.id(), tenant.retention(), now).await?;
-                // What was given up takes room that the tenant's documents need.
-                Ok(messages + self.stores.corpus.sweep(tenant.id(), now.saturating_sub(GIVEN_UP_AFTER)).await?)
-            }
+        if let Some(durable) = &self.stores.durable {
+            return Ok(durable.maintenance.sweep(tenant.id(), tenant.retention(), now).await?.total());
         }
+        let messages = self.stores.sessions.sweep(tenant.id(), tenant.retention(), now).await?;
+        // What was given up takes room that the tenant's documents need.
+        Ok(messages + self.stores.corpus.sweep(tenant.id(), now.saturating_sub(GIVEN_UP_AFTER)).await?)
     }
 }
 
