@@ -19,7 +19,7 @@ pub use chunking::{ChunkingOptions, chunk};
 pub use citation::{CitationFilter, citation};
 pub use document::{
     Chunk, CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentSummary, EmbeddedChunk,
-    EmbeddingSpace, MAX_METADATA_BYTES, Metadata, MetadataTooLarge, Passage, PublishError, Staging,
+    EmbeddingSpace, GIVEN_UP_AFTER, MAX_METADATA_BYTES, Metadata, MetadataTooLarge, Passage, PublishError, Staging,
 };
 pub use filter::{Condition, FilterError, MetadataFilter};
 pub use fusion::{Ranked, SearchMode, confidence, fuse};
