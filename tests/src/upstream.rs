@@ -39,6 +39,7 @@ pub const PATIENCE: Duration = Duration::from_secs(15);
 /// | `[[pause 200ms]]`, `[[gate NAME]]`, `[[hang]]` | silence: for a time, until [`Upstream::open`], for ever |
 /// | `[[hang before first]]` | not even a status line |
 /// | `[[tool]]` | a call of the function `get_weather` |
+/// | `[[call NAME JSON]]` | a call of a function with these arguments |
 /// | `[[flood N]]` | N pieces of a kibibyte |
 /// | `[[cut]]`, `[[cut after 3]]` | the connection breaks off |
 /// | `[[no finish]]`, `[[garbage]]`, `[[error event]]` | a stream without its end, without JSON, with an error |

@@ -108,7 +108,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 ChatEvent::Content(text) => print!("{text}"),
                 ChatEvent::Failed(failure) => print!(" [{failure:?}]"),
                 ChatEvent::Done(done) => println!("\n  ({} tokens in, {} out)", done.tokens_in, done.tokens_out),
-                ChatEvent::Reasoning(_) | ChatEvent::ToolCall(_) => {}
+                ChatEvent::Reasoning(_) | ChatEvent::ToolCall(_) | ChatEvent::Tool(_) => {}
             }
             std::io::stdout().flush()?;
         }

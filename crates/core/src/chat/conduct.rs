@@ -2,6 +2,7 @@
 
 mod answer;
 mod repeat;
+mod rounds;
 mod tool;
 
 use std::sync::Arc;
@@ -164,13 +165,20 @@ impl Conduct {
             Ok(tool) => tool,
             Err(error) => return refused(opening, error, Spent::Nothing, None),
         };
-        let Prepared { turn, history, mut call } = match client.race(self.prepare(plan)).await {
+        let offered = self.offered();
+        let asked = self.asked(offered.as_ref());
+        let Prepared { turn, history, mut call } = match client.race(self.prepare(plan, &asked)).await {
             Ok(Ok(prepared)) => prepared,
             Ok(Err(error)) => return refused(opening, error, Spent::Nothing, None),
             Err(ending) => return refused(opening, early(ending), Spent::Nothing, None),
         };
         let ports = &self.shared.ports;
-        let tokens = call_tokens(&call) + u64::from(call.max_tokens) + tool.as_ref().map_or(0, RunTool::estimate);
+        if let Some(offered) = &offered {
+            offered.offer(&mut call);
+        }
+        let for_tools = offered.as_ref().map_or(0, |_| self.shared.settings.tool_tokens);
+        let tokens =
+            call_tokens(&call) + u64::from(call.max_tokens) + tool.as_ref().map_or(0, RunTool::estimate) + for_tools;
         let permit = match ports.admission.reserve(&self.context, entry, tokens, ports.clock.now()).await {
             Ok(permit) => permit,
             Err(error) => {
@@ -183,10 +191,13 @@ impl Conduct {
                 return refused(opening, error.into(), spent, None);
             }
         };
-        let with_result = match tool {
-            None => None,
-            Some(tool) => match self.run_tool(client, &permit, tool).await {
-                Ok(messages) => Some(messages),
+        let asked = match tool {
+            None => asked,
+            Some(tool) => match self.run_tool(client, &permit, tool, asked).await {
+                Ok(asked) => {
+                    call.messages = assemble_prompt(&history, asked.clone(), &self.shared.settings.prompt);
+                    asked
+                }
                 Err(ToolFailed { error, ending }) => {
                     let_go(turn).await;
                     let record = self.record(&Answer::none(plan, ending), Usage::default(), true);
@@ -194,11 +205,7 @@ impl Conduct {
                 }
             },
         };
-        let asked = with_result.as_deref().unwrap_or(&self.command.messages);
-        if with_result.is_some() {
-            call.messages = assemble_prompt(&history, asked.to_vec(), &self.shared.settings.prompt);
-        }
-        let opened = self.open(client, plan, &permit, &history, asked, &mut call).await;
+        let opened = self.open(client, plan, &permit, &history, &asked, &mut call).await;
         let tokens_in = call_tokens(&call);
         match opened {
             Ok(Ok(reply)) => {
@@ -206,7 +213,12 @@ impl Conduct {
                 let opened = Opened { request: self.command.request, created, model, tokens_in, rate, replayed: false };
                 // A client that has gone is noticed by the first piece.
                 let _ = opening.send(Ok(opened));
-                let answer = self.pump(client, reply, call.max_tokens).await;
+                let (answer, tokens_in) = match &offered {
+                    None => (self.pump(client, reply, call.max_tokens, true).await, tokens_in),
+                    Some(offered) => {
+                        self.answer_in_rounds(client, plan, &permit, reply, &mut call, offered, tokens).await
+                    }
+                };
                 self.conclude(turn, permit, answer, tokens_in).await
             }
             Ok(Err(error)) => {
@@ -255,7 +267,7 @@ impl Conduct {
     }
 
     /// The session's turn, and the call that its history makes.
-    async fn prepare(&self, plan: &ModelPlan) -> Result<Prepared, ChatError> {
+    async fn prepare(&self, plan: &ModelPlan, asked: &[ChatMessage]) -> Result<Prepared, ChatError> {
         let Shared { ports, settings } = &*self.shared;
         let (tenant, command) = (self.context.tenant(), &self.command);
         let (mut turn, mut history) = (None, Vec::new());
@@ -273,7 +285,7 @@ impl Conduct {
         }
         let call = ModelCall {
             model: plan.primary().clone(),
-            messages: assemble_prompt(&history, command.messages.clone(), &settings.prompt),
+            messages: assemble_prompt(&history, asked.to_vec(), &settings.prompt),
             max_tokens: command.max_tokens.unwrap_or(settings.default_max_tokens).clamp(1, settings.max_tokens),
             sampling: command.sampling.clone(),
             tools: command.tools.clone(),
@@ -300,6 +312,7 @@ impl Conduct {
         prompt_estimate: u64,
     ) -> Outcome {
         let (usage, estimated) = answer.transcript.usage(prompt_estimate);
+        answer.join();
         // Before the books are closed: the record says if the turn could not be kept.
         if let Err(error) = self.keep_turn(turn, &answer, usage.completion_tokens).await {
             tracing::error!(tenant = %self.context.id(), trace = %self.command.trace, error = &error as &dyn std::error::Error, "turn was not kept");

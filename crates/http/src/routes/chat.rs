@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use enigma_core::chat::{ChatCommand, ChatEvent, ChatReply};
+use enigma_core::chat::{ChatCommand, ChatEvent, ChatReply, ToolProgress, ToolState};
 use enigma_core::idempotency::{Fingerprint, IdempotencyKey};
 use enigma_core::limit::Subject;
 use enigma_core::model::{ChatMessage, Role};
@@ -138,6 +138,7 @@ fn command(
         session: Some(session),
         model: asked.model,
         tool: asked.tool,
+        server_tools: true,
         idempotency,
         whole: !asked.stream,
         ..ChatCommand::new(info.request, info.trace.clone(), caller, messages)
@@ -297,6 +298,28 @@ struct WireDone {
     finish_reason: &'static str,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireTool<'a> {
+    id: &'a str,
+    tool: &'a str,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration_ms: Option<u64>,
+}
+
+impl<'a> From<&'a ToolProgress> for WireTool<'a> {
+    fn from(progress: &'a ToolProgress) -> Self {
+        let (state, took) = match progress.state {
+            ToolState::Started => ("started", None),
+            ToolState::Succeeded(took) => ("succeeded", Some(took)),
+            ToolState::Failed(took) => ("failed", Some(took)),
+        };
+        let duration_ms = took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        Self { id: &progress.call, tool: progress.tool.as_str(), state, duration_ms }
+    }
+}
+
 struct ChatRender {
     session: String,
     tenant: String,
@@ -321,6 +344,7 @@ impl Render<ChatEvent> for ChatRender {
             }
             // This route shows the answer only.
             ChatEvent::Reasoning(_) | ChatEvent::ToolCall(_) => {}
+            ChatEvent::Tool(progress) => write_event(out, "event: tool\n", &WireTool::from(&progress)),
             ChatEvent::Failed(failure) => {
                 self.failed = true;
                 let body = error_body(&self.info, &stream_failure(failure).into());

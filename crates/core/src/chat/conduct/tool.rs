@@ -54,19 +54,20 @@ impl Conduct {
         }
     }
 
-    /// Runs the tool, and puts that on record; the request's messages with its result.
+    /// Runs the tool, and puts that on record; what is asked, with its result.
     pub(super) async fn run_tool(
         &self,
         client: &mut Client<ChatEvent>,
         permit: &Permit,
         tool: RunTool<'_>,
+        asked: Vec<ChatMessage>,
     ) -> Result<Vec<ChatMessage>, ToolFailed> {
         let RunTool { service, call, ready } = tool;
         let permit = Some(permit).filter(|_| ready.estimate() > 0);
         let Performed { result, .. } = service.perform(client, self.part(), &ready, permit, &self.tally).await;
         self.audit_tool(result.as_ref().map_or_else(AuditOutcome::from, |_| AuditOutcome::Succeeded)).await;
         match result {
-            Ok(result) => Ok(with_result(&self.command.messages, call, &result, self.shared.ports.ids.random())),
+            Ok(result) => Ok(with_result(asked, call, &result, self.shared.ports.ids.random())),
             Err(error) => Err(ToolFailed { ending: tool_ending(&error), error: told(error) }),
         }
     }
@@ -96,7 +97,7 @@ impl Conduct {
         }
     }
 
-    fn part(&self) -> Part<'_> {
+    pub(super) fn part(&self) -> Part<'_> {
         Part {
             context: &self.context,
             caller: &self.command.caller,
@@ -118,7 +119,7 @@ fn told(error: ToolError) -> ChatError {
 }
 
 /// The messages, with the result of a tool before the last question. What is kept in the session is the question alone.
-fn with_result(messages: &[ChatMessage], call: &ToolCall, result: &Value, nonce: u128) -> Vec<ChatMessage> {
+fn with_result(mut messages: Vec<ChatMessage>, call: &ToolCall, result: &Value, nonce: u128) -> Vec<ChatMessage> {
     let text = result.to_string();
     let piece = if text.chars().count() > RESULT_CHARS {
         let start: String = text.chars().take(RESULT_CHARS).collect();
@@ -127,7 +128,6 @@ fn with_result(messages: &[ChatMessage], call: &ToolCall, result: &Value, nonce:
         json!({ "tool": call.name, "result": result })
     };
     let block = data_block("result", &[piece], nonce);
-    let mut messages = messages.to_vec();
     if let Some(question) = messages.iter_mut().rfind(|message| message.role == Role::User) {
         question.content = format!("{block}\n\n{}", question.content);
     }
@@ -142,7 +142,7 @@ mod tests {
 
     fn shown(result: &Value) -> (Value, String) {
         let call = ToolCall { name: ToolName::new("summarize").unwrap(), params: json!({}) };
-        let messages = with_result(&[ChatMessage::text(Role::User, "What does it say?")], &call, result, 7);
+        let messages = with_result(vec![ChatMessage::text(Role::User, "What does it say?")], &call, result, 7);
         assert_eq!((messages.len(), messages[0].role), (2, Role::System));
         let (block, question) = messages[1].content.rsplit_once("\n\n").unwrap();
         let lines: Vec<&str> = block.lines().collect();
