@@ -17,6 +17,7 @@ pub mod resolution;
 pub mod search;
 pub mod sessions;
 pub mod streams;
+pub mod tool_calling;
 pub mod tools;
 
 use crate::tenant::Tenant;
@@ -39,6 +40,7 @@ pub fn tenants() -> Vec<Tenant> {
         documents::tenants(),
         search::tenants(),
         tools::tenants(),
+        tool_calling::tenants(),
     ]
     .concat()
 }
@@ -194,6 +196,10 @@ macro_rules! cases {
         $run!(tools::a_chat_is_answered_with_the_result_of_its_tool);
         $run!(tools::a_chat_whose_tool_fails_is_refused);
         $run!(tools::only_documents_may_be_long);
+
+        $run!(tool_calling::a_model_calls_a_tool_in_a_chat);
+        $run!(tool_calling::the_openai_route_runs_tools_when_asked);
+        $run!(tool_calling::calls_without_end_come_to_one);
     };
 }
 

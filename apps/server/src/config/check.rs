@@ -259,6 +259,7 @@ fn chat(checker: &mut Checker, raw: &RawChat) -> Option<ChatSettings> {
         max_tokens: max_tokens?,
         request_timeout,
         send_timeout,
+        ..ChatSettings::default()
     })
 }
 
