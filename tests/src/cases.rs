@@ -83,7 +83,7 @@ macro_rules! cases {
         $run!(bad_input::openai_clients_read_faults_in_their_shape);
         $run!(bad_input::queries_of_sessions_are_checked);
         $run!(bad_input::a_model_that_is_not_allowed_is_refused);
-        $run!(bad_input::tools_by_name_are_not_enabled);
+        $run!(bad_input::a_tool_that_is_not_enabled_ends_a_chat);
 
         $run!(chat::a_streamed_answer_comes_in_numbered_pieces);
         $run!(chat::an_answer_in_one_piece);

@@ -104,7 +104,7 @@ pub async fn permissions_are_checked_for_every_tool(host: &Host) {
     assert_eq!(off.get("/schema/tools").await.ok()["tools"], json!([]));
     for tool in BUILT_IN {
         let refused = run(&off, tool, json!({})).await.error(403, "PERMISSION_DENIED");
-        assert_eq!(refused["details"]["permission"], "flag:tools_enabled", "{tool}");
+        assert_eq!(refused["permission"], "flag:tools_enabled", "{tool}");
     }
     let word = tag();
     say(host, "tools-some", &[category("a")]);
@@ -127,7 +127,7 @@ pub async fn permissions_are_checked_for_every_tool(host: &Host) {
         match lacks {
             None => assert_eq!(answer.ok()["success"], true, "{key} {tool}"),
             Some(lacks) => {
-                assert_eq!(answer.error(403, "PERMISSION_DENIED")["details"]["permission"], lacks, "{key} {tool}");
+                assert_eq!(answer.error(403, "PERMISSION_DENIED")["permission"], lacks, "{key} {tool}");
             }
         }
         let listed = api.get("/schema/tools").await.ok();
@@ -147,7 +147,7 @@ pub async fn a_call_that_cannot_be_made_is_refused(host: &Host) {
     run(&api, "translate", json!({})).await.error(404, "TOOL_NOT_FOUND");
     let wrong = json!({ "text": 3, "categories": ["a", { "nam": word }], "more": true });
     let refused = run(&api, "classify_intent", wrong).await.error(400, "VALIDATION_FAILED");
-    let issues = refused["details"]["issues"].as_array().unwrap();
+    let issues = refused["issues"].as_array().unwrap();
     let mut places: Vec<_> = issues.iter().map(|issue| issue["pointer"].as_str().unwrap()).collect();
     places.sort_unstable();
     assert_eq!(places, ["", "/categories/1", "/text"], "{issues:?}");
@@ -232,7 +232,7 @@ pub async fn an_answer_that_cannot_be_used_is_repaired_once(host: &Host) {
     say(host, "tools-unusable", &[saying("I would rather not.")]);
     let params = json!({ "text": word, "categories": ["a", "b"] });
     let failed = run(&api, "classify_intent", params).await.error(500, "EXECUTION_ERROR");
-    assert_eq!(failed["details"]["reason"], "unusable_answer");
+    assert_eq!(failed["reason"], "unusable_answer");
     let repairs = host.upstream.calls("That answer cannot be used");
     assert_eq!(repairs.iter().filter(|call| call.contents()[1].contains(&word)).count(), 1, "once, and not again");
 }
@@ -243,7 +243,7 @@ pub async fn a_tool_that_takes_too_long_is_ended(host: &Host) {
     say(host, "tools-late", &["[[tokens 200 every 200ms]]".to_owned()]);
     let started = std::time::Instant::now();
     let failed = run(&api, "classify_intent", json!({ "text": word })).await.error(500, "EXECUTION_TIMEOUT");
-    assert_eq!(failed["details"]["timeoutMs"], json!(settings::TOOL_TIMEOUT.as_secs() * 1000));
+    assert_eq!(failed["timeoutMs"], json!(settings::TOOL_TIMEOUT.as_secs() * 1000));
     assert!(started.elapsed() < settings::TOOL_TIMEOUT * 3, "{:?}", started.elapsed());
     host.upstream.cancelled(&word).await;
 }
@@ -272,7 +272,7 @@ pub async fn a_model_that_fails_is_a_tool_that_fails(host: &Host) {
     for script in ["[[status 500]]", "[[cut after 2]]"] {
         say(host, "tools-broken", &[script.to_owned()]);
         let failed = run(&api, "classify_intent", json!({ "text": "x" })).await.error(500, "EXECUTION_ERROR");
-        assert_eq!(failed["details"]["reason"], "ai_error", "{script}");
+        assert_eq!(failed["reason"], "ai_error", "{script}");
     }
 }
 
@@ -296,7 +296,7 @@ pub async fn documents_are_taken_in_as_by_the_route(host: &Host) {
     assert_eq!(names, ["seen", "tea"]);
     let twice = json!({ "documents": [{ "docId": "a", "text": "x" }, { "docId": "a", "text": "y" }] });
     let refused = run(&api, "ingest_docs", twice).await.error(400, "VALIDATION_FAILED");
-    assert_eq!(refused["details"]["issues"][0]["pointer"], "/documents/1/docId");
+    assert_eq!(refused["issues"][0]["pointer"], "/documents/1/docId");
     // What cannot be embedded leaves what was there.
     let broken = json!({ "documents": [{ "docId": "tea", "text": format!("{word} [[no embedding]]") }] });
     run(&api, "ingest_docs", broken).await.error(500, "EXECUTION_ERROR");
@@ -315,7 +315,7 @@ pub async fn tools_pass_limits_and_budgets(host: &Host) {
 
     let (poor, word) = (host.tenant("tools-poor"), tag());
     let refused = run(&poor, "summarize", json!({ "text": word })).await.error(429, "budget_exceeded");
-    assert_eq!(refused["details"]["period"], "day");
+    assert_eq!(refused["period"], "daily");
     assert!(host.upstream.calls(&word).is_empty());
 }
 
@@ -408,7 +408,7 @@ pub async fn a_chat_whose_tool_fails_is_refused(host: &Host) {
     say(host, "tools-chat-fails", &[saying("no")]);
     let ask = async |tool: &str, params: Value| {
         let body = json!({ "sessionId": id, "message": word, "tool_name": tool, "tool_params": params });
-        api.post("/chat", &body).await.error(400, "tool_error")["details"].clone()
+        api.post("/chat", &body).await.error(400, "tool_error")
     };
     assert_eq!(ask("translate", json!({})).await["code"], "TOOL_NOT_FOUND");
     let invalid = ask("classify_intent", json!({})).await;
@@ -426,5 +426,5 @@ pub async fn only_documents_may_be_long(host: &Host) {
     let failed = run(&api, "ingest_docs", json!({ "documents": [{ "docId": "d", "text": long }] })).await;
     // The tenant has no model that embeds; but the body was read.
     let failed = failed.error(500, "EXECUTION_ERROR");
-    assert_eq!(failed["details"]["reason"], "feature_disabled");
+    assert_eq!(failed["reason"], "feature_disabled");
 }
