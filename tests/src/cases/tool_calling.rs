@@ -71,7 +71,7 @@ pub async fn the_openai_route_runs_tools_when_asked(host: &Host) {
     api.complete("x", &beside).await.openai_error(400, "invalid_request", "invalid_request_error");
     let off =
         host.tenant("calls-off").complete("x", &json!({ "model": "calls-off-model", "server_tools": true })).await;
-    off.openai_error(403, "feature_disabled", "invalid_request_error");
+    off.openai_error(403, "feature_disabled", "permission_error");
     // Without the wish nothing is on offer, and a client's own tools are its own.
     host.upstream.script("calls-beside-model", &["[[tool]]"]);
     let own = json!({ "model": "calls-beside-model", "tools": [{ "type": "function", "function": { "name": "get_weather" } }] });
