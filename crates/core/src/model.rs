@@ -15,6 +15,8 @@ mod plan;
 mod provider_stream;
 mod retry;
 mod retry_after;
+mod speech;
+mod speech_gateway;
 mod sse;
 
 pub use answer_stream::{AnswerStream, WHOLE_ANSWER_LIMIT, read_embeddings, read_failure, read_whole_answer};
@@ -35,4 +37,9 @@ pub use plan::{ModelNotAllowed, ModelOverrides, ModelPlan, select_models};
 pub use provider_stream::{ProviderStream, error_name, is_about_length, parse_whole_answer};
 pub use retry::RetryPolicy;
 pub use retry_after::retry_after;
+pub use speech::{
+    AudioFormat, AudioStream, SpeechAbilities, SpeechCall, SpeechCatalog, SpeechRoute, SpeechSynthesizer,
+    StaticSpeechCatalog, Voice,
+};
+pub use speech_gateway::{OpenedSpeech, SpeechGateway};
 pub use sse::{EventTooLong, SseDecoder};

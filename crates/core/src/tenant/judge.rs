@@ -14,6 +14,8 @@ pub enum ModelUse {
     Chat,
     /// To turn texts into vectors.
     Embeddings,
+    /// To speak.
+    Speech,
 }
 
 /// Whether somebody serves a model to a tenant for this.
@@ -86,8 +88,11 @@ pub fn judge(tenant: &Tenant, rules: DeploymentRules<'_>) -> Vec<TenantProblem> 
         if let Some(model) = tenant.embedding_model().filter(|model| !serves(tenant, model, ModelUse::Embeddings)) {
             refuse("aiModels.embeddings", format!("nobody embeds with model {model}"));
         }
+        if let Some(model) = tenant.speech_model().filter(|model| !serves(tenant, model, ModelUse::Speech)) {
+            refuse("aiModels.tts", format!("nobody speaks as model {model}"));
+        }
         let is_served =
-            |model: &ModelId| [ModelUse::Chat, ModelUse::Embeddings].iter().any(|it| serves(tenant, model, *it));
+            |model: &ModelId| [ModelUse::Chat, ModelUse::Embeddings, ModelUse::Speech].iter().any(|it| serves(tenant, model, *it));
         for model in tenant.allowed_models().into_iter().flatten().filter(|model| !is_served(model)) {
             refuse("allowedModels", format!("nobody serves model {model}"));
         }
