@@ -89,7 +89,8 @@ async fn search_finds_what_it_should() {
             for mode in ["keyword", "vector"] {
                 let body = json!({ "query": q.question, "mode": mode, "topK": 20 });
                 let data = api.post("/search", &body).await.ok();
-                entry[mode] = data["sources"].as_array().unwrap().iter().map(|s| json!([s["docId"], s["score"]])).collect();
+                entry[mode] =
+                    data["sources"].as_array().unwrap().iter().map(|s| json!([s["docId"], s["score"]])).collect();
             }
             all.insert(q.id.clone(), entry);
         }

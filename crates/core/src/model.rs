@@ -19,7 +19,9 @@ mod speech;
 mod speech_gateway;
 mod sse;
 
-pub use answer_stream::{AnswerStream, WHOLE_ANSWER_LIMIT, read_embeddings, read_failure, read_whole_answer};
+pub use answer_stream::{
+    AnswerStream, WHOLE_ANSWER_LIMIT, read_embeddings, read_failure, read_whole, read_whole_answer,
+};
 pub use breaker::{Admitted, Breaker, BreakerPolicy, BreakerState, Breakers, Outcome};
 pub use call::{
     CallMetadata, ChatMessage, ModelCall, ResponseFormat, Role, Sampling, ToolCall, ToolChoice, ToolDefinition,

@@ -70,7 +70,9 @@ mod tests {
     fn what_is_right_and_what_is_no_wav_stay() {
         let mut more = wav(100, 2, b"", b"ab");
         more.extend(b"LIST\x02\0\0\0ab");
-        for audio in [wav(38, 2, b"", b"ab"), b"OggS\0\0\0\0".to_vec(), b"RIFF".to_vec(), Vec::new(), more[..46].to_vec()] {
+        for audio in
+            [wav(38, 2, b"", b"ab"), b"OggS\0\0\0\0".to_vec(), b"RIFF".to_vec(), Vec::new(), more[..46].to_vec()]
+        {
             let mut settled = audio.clone();
             settle_sizes(&mut settled);
             if audio.len() == 46 && audio[4] == 100 {

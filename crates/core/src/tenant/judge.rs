@@ -91,8 +91,9 @@ pub fn judge(tenant: &Tenant, rules: DeploymentRules<'_>) -> Vec<TenantProblem> 
         if let Some(model) = tenant.speech_model().filter(|model| !serves(tenant, model, ModelUse::Speech)) {
             refuse("aiModels.tts", format!("nobody speaks as model {model}"));
         }
-        let is_served =
-            |model: &ModelId| [ModelUse::Chat, ModelUse::Embeddings, ModelUse::Speech].iter().any(|it| serves(tenant, model, *it));
+        let is_served = |model: &ModelId| {
+            [ModelUse::Chat, ModelUse::Embeddings, ModelUse::Speech].iter().any(|it| serves(tenant, model, *it))
+        };
         for model in tenant.allowed_models().into_iter().flatten().filter(|model| !is_served(model)) {
             refuse("allowedModels", format!("nobody serves model {model}"));
         }
