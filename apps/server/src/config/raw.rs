@@ -18,6 +18,7 @@ pub(super) struct RawConfig {
     pub(super) models: RawModels,
     pub(super) providers: Vec<RawProvider>,
     pub(super) ondevice: Option<RawOnDevice>,
+    pub(super) speech: RawSpeech,
     pub(super) log: RawLog,
 }
 
@@ -118,6 +119,10 @@ pub(super) struct RawProvider {
     pub(super) models: BTreeMap<String, String>,
     #[serde(default)]
     pub(super) embeddings: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) speech: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) voices: Vec<String>,
 }
 
 const fn connect_timeout_seconds() -> u64 {
@@ -133,6 +138,16 @@ pub(super) struct RawOnDevice {
     pub(super) pull: bool,
     pub(super) queue: u64,
     pub(super) max_conversations: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSpeech {
+    pub(super) espeak_model_id: String,
+    pub(super) espeak_program: String,
+    pub(super) espeak_voice: String,
+    pub(super) espeak_processes: u64,
+    pub(super) espeak_queue: u64,
 }
 
 #[derive(Deserialize)]
