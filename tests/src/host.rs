@@ -36,6 +36,8 @@ pub mod settings {
     pub const BREAKER_FAILURES: usize = 4;
     /// For how long it opens.
     pub const BREAKER_OPEN: Duration = Duration::from_secs(2);
+    /// Voices of the provider. Workers AI has them too.
+    pub const VOICES: [&str; 2] = ["asteria", "luna"];
     /// Models that are served by name; every other name goes to the same provider, under the name that was given.
     pub const MODELS: [&str; 3] = ["@cf/meta/llama-3.1-8b-instruct", "scripted", "scripted-large"];
 }
