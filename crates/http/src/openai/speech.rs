@@ -17,7 +17,7 @@ use crate::body::read_json;
 use crate::error::{ApiError, ErrorCode};
 use crate::request_info::RequestInfo;
 use crate::routes::chat::with_windows;
-use crate::routes::speech::{MAX_SPEED, MAX_VOICE_CHARS, MIN_SPEED, format, text};
+use crate::routes::speech::{MAX_SPEED, MAX_TEXT_CHARS, MAX_VOICE_CHARS, MIN_SPEED, audible, known_format};
 use crate::validation::{Fields, Issues};
 
 const ROUTE: &str = "/v1/audio/speech";
@@ -88,11 +88,13 @@ pub(crate) fn parse<'a>(body: &'a Value, issues: &mut Issues) -> Option<SpeechRe
     let fields = Fields::of_body(body, issues)?;
     let model = fields.parsed("model", issues);
     let model = fields.required("model", model, issues);
-    let input = text(&fields, "input", issues);
+    let input = fields.text_within("input", 1, MAX_TEXT_CHARS, issues);
+    let input = audible(&fields, "input", input, issues);
     let voice = fields.text_within("voice", 1, MAX_VOICE_CHARS, issues);
     let voice = fields.required("voice", voice, issues);
     // The protocol's own default, which clients count on: never another one in its place.
-    let format = format(&fields, "response_format", issues).unwrap_or(AudioFormat::Mp3);
+    let format = fields.text("response_format", issues);
+    let format = known_format(&fields, "response_format", format, issues).unwrap_or(AudioFormat::Mp3);
     let speed = fields.number_within("speed", MIN_SPEED, MAX_SPEED, issues).unwrap_or(1.0);
     if fields.text("stream_format", issues).is_some_and(|format| format != "audio") {
         fields.wrong("stream_format", "must be audio", issues);

@@ -93,18 +93,24 @@ pub(crate) struct SpeechRequest<'a> {
 /// Reads a body. What is wrong is added to `issues`.
 pub(crate) fn parse<'a>(body: &'a Value, issues: &mut Issues) -> Option<SpeechRequest<'a>> {
     let fields = Fields::of_body(body, issues)?;
-    let text = text(&fields, "text", issues);
+    let text = fields.text_within("text", 1, MAX_TEXT_CHARS, issues);
+    let text = audible(&fields, "text", text, issues);
     let voice = fields.text_within("voice", 1, MAX_VOICE_CHARS, issues);
-    let format = format(&fields, "format", issues);
+    let format = fields.text("format", issues);
+    let format = known_format(&fields, "format", format, issues);
     let streaming = fields.boolean("streaming", issues).unwrap_or(false);
     let speed = fields.number_within("speed", MIN_SPEED, MAX_SPEED, issues).unwrap_or(1.0);
     let user = fields.parsed("userId", issues);
     Some(SpeechRequest { text, voice, format, streaming, speed, user })
 }
 
-/// A text that can be heard.
-pub(crate) fn text<'a>(fields: &Fields<'a>, name: &'static str, issues: &mut Issues) -> Option<&'a str> {
-    let text = fields.text_within(name, 1, MAX_TEXT_CHARS, issues);
+/// The text of a field that is required, if there is something in it to be heard.
+pub(crate) fn audible<'a>(
+    fields: &Fields<'a>,
+    name: &'static str,
+    text: Option<&'a str>,
+    issues: &mut Issues,
+) -> Option<&'a str> {
     let text = fields.required(name, text, issues)?;
     if text.chars().any(|c| !c.is_whitespace() && !c.is_control()) {
         return Some(text);
@@ -113,10 +119,14 @@ pub(crate) fn text<'a>(fields: &Fields<'a>, name: &'static str, issues: &mut Iss
     None
 }
 
-/// A format that can be asked for.
-pub(crate) fn format(fields: &Fields<'_>, name: &'static str, issues: &mut Issues) -> Option<AudioFormat> {
-    let format = fields.text(name, issues)?;
-    let known = AudioFormat::of_name(format);
+/// The format of this name.
+pub(crate) fn known_format(
+    fields: &Fields<'_>,
+    name: &'static str,
+    format: Option<&str>,
+    issues: &mut Issues,
+) -> Option<AudioFormat> {
+    let known = AudioFormat::of_name(format?);
     if known.is_none() {
         let names = AudioFormat::ALL.map(AudioFormat::as_str).join(", ");
         fields.wrong(name, format!("must be one of: {names}"), issues);
