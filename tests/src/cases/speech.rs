@@ -268,7 +268,7 @@ pub async fn what_is_spoken_is_limited_and_paid_for(host: &Host) {
     speak(&api, "/tts", &half).await;
     // More than what is left is refused whole, and costs nothing.
     let details = refused(&api, &json!({ "text": "a".repeat(204) })).await.error(429, "budget_exceeded");
-    assert_eq!(details["period"], "day");
+    assert_eq!(details["period"], "daily");
     speak(&api, "/tts", &half).await;
     refused(&api, &json!({ "text": "a" })).await.error(429, "budget_exceeded");
 
