@@ -138,7 +138,7 @@ pub(crate) async fn run(cli: &Cli, inherited: Inherited) -> Result<(), StartErro
             None => OnDevice::default(),
         };
         let espeak = match &config.espeak {
-            Some(section) => speech::detect(section).await,
+            Some(section) => speech::detect(section, &tenants).await,
             None => None,
         };
         Ok::<_, StartError>((places, stores, wiring::catalogs(&config, ondevice, espeak)?))
