@@ -51,17 +51,24 @@ pub struct Platform {
     pub notices_gone_early: bool,
     /// Whether it sees that a header was there twice, or is handed both values as one.
     pub sees_repeated_headers: bool,
+    /// Whether an answer in one piece tells its length before it comes, or comes in chunks.
+    pub tells_lengths: bool,
 }
 
 impl Platform {
     /// The native server.
-    pub const NATIVE: Self =
-        Self { notices_gone_within: Duration::from_secs(1), notices_gone_early: true, sees_repeated_headers: true };
+    pub const NATIVE: Self = Self {
+        notices_gone_within: Duration::from_secs(1),
+        notices_gone_early: true,
+        sees_repeated_headers: true,
+        tells_lengths: true,
+    };
     /// The Worker, which notices a client that has gone when it next writes to it.
     pub const WORKER: Self = Self {
         notices_gone_within: settings::KEEP_ALIVE.saturating_add(Duration::from_secs(1)),
         notices_gone_early: false,
         sees_repeated_headers: false,
+        tells_lengths: false,
     };
 }
 

@@ -88,7 +88,7 @@ impl ServerConfig {
             .set("models.breaker_failures", settings::BREAKER_FAILURES)
             .set("models.breaker_open_seconds", settings::BREAKER_OPEN.as_secs())
             // Whatever is installed on this machine.
-            .set("speech.espeak_model_id", "none")
+            .set("espeak.model_id", "none")
             .set("log.level", "info")
             .set("log.format", "json")
     }

@@ -20,7 +20,7 @@ fn tenant() -> Tenant {
 fn start(upstream: &Upstream, change: impl FnOnce(ServerConfig) -> ServerConfig) -> Server {
     let config = ServerConfig::new()
         .upstream(&upstream.base_url())
-        .set("speech.espeak_model_id", MODEL)
+        .set("espeak.model_id", MODEL)
         // The usual ones are short, and the first words of a process on a busy machine are not.
         .set("models.first_token_timeout_seconds", 20)
         .tenant(&tenant());
@@ -104,7 +104,7 @@ async fn the_engine_of_the_machine_speaks() {
 #[tokio::test]
 async fn a_machine_without_an_engine_serves_everything_else() {
     let upstream = Upstream::start();
-    let server = start(&upstream, |config| config.set("speech.espeak_program", "there-is-no-such-engine"));
+    let server = start(&upstream, |config| config.set("espeak.program", "there-is-no-such-engine"));
     let api = server.tenant("speaks");
     // The provider that serves whatever nobody else does is asked then.
     let (kind, _) = audio(&api, "/tts", &json!({ "text": "Hello." })).await;
@@ -126,7 +126,7 @@ async fn without_encoders_there_is_wav_and_the_rest_is_told() {
     let engine = engine.expect("the engine is installed");
     let empty = tempfile::tempdir().unwrap();
     let server = start(&upstream, |config| {
-        config.set("speech.espeak_program", engine.to_str().unwrap()).variable("PATH", empty.path().to_str().unwrap())
+        config.set("espeak.program", engine.to_str().unwrap()).variable("PATH", empty.path().to_str().unwrap())
     });
     let api = server.tenant("speaks");
     let (kind, wav) = audio(&api, "/tts", &json!({ "text": "Hello." })).await;

@@ -1,6 +1,8 @@
 //! The engine itself, with the tools of `scripts/speech-tools.sh`. Where they are not installed these tests fail:
 //! `ENIGMA_WITHOUT_ESPEAK=1` says that this is meant.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on stops")]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -190,15 +192,14 @@ async fn further_texts_wait_and_then_are_refused() {
 fn children() -> Vec<String> {
     let own = std::process::id().to_string();
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    let stats = processes.filter_map(|process| std::fs::read_to_string(process.path().join("stat")).ok());
-    stats
-        .filter_map(|stat| {
-            let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
-            let mut fields = rest.split_whitespace();
-            let (state, parent) = (fields.next()?, fields.next()?);
-            (parent == own && state != "Z").then(|| name.to_owned())
-        })
-        .collect()
+    let all = processes.filter_map(|process| std::fs::read_to_string(process.path().join("stat")).ok());
+    all.filter_map(|line| {
+        let (name, rest) = line.split_once('(')?.1.rsplit_once(')')?;
+        let mut fields = rest.split_whitespace();
+        let (state, parent) = (fields.next()?, fields.next()?);
+        (parent == own && state != "Z").then(|| name.to_owned())
+    })
+    .collect()
 }
 
 #[cfg(target_os = "linux")]

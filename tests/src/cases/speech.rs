@@ -42,10 +42,10 @@ pub fn tenants() -> Vec<Tenant> {
 /// What is spoken, with the headers of the answer.
 async fn speak(api: &Api, path: &str, body: &Value) -> (HeaderMap, Vec<u8>) {
     let reply = api.post_begin(path, body).await;
-    if reply.status != 200 {
-        panic!("{path} was not answered with audio: {:?}", reply.whole().await);
-    }
-    (reply.headers.clone(), reply.bytes().await.unwrap())
+    let (status, headers) = (reply.status, reply.headers.clone());
+    let audio = reply.bytes().await.unwrap();
+    assert_eq!(status, 200, "{path} was not answered with audio: {}", String::from_utf8_lossy(&audio));
+    (headers, audio)
 }
 
 async fn refused(api: &Api, body: &Value) -> Answer {
@@ -72,7 +72,9 @@ pub async fn a_text_becomes_audio_of_its_length(host: &Host) {
         let characters = text.chars().count();
         let (headers, audio) = speak(&api, "/tts", &json!({ "text": text, "format": "wav" })).await;
         assert_eq!(header(&headers, "content-type"), "audio/wav");
-        assert_eq!(header(&headers, "content-length"), audio.len().to_string());
+        if host.platform.tells_lengths {
+            assert_eq!(header(&headers, "content-length"), audio.len().to_string());
+        }
         let samples = samples(&audio);
         assert_eq!(samples.len(), characters * SAMPLES_PER_CHARACTER);
         assert!(samples.iter().filter(|sample| sample.unsigned_abs() > 1000).count() * 2 > samples.len());
@@ -99,7 +101,8 @@ pub async fn each_format_has_its_type_and_its_start(host: &Host) {
             let (headers, audio) = speak(&api, "/tts", &body).await;
             assert_eq!(header(&headers, "content-type"), kind, "{format}");
             assert!(audio.starts_with(start), "{format}");
-            assert_eq!(headers.contains_key("content-length"), !streaming, "{format}: {headers:?}");
+            let tells = !streaming && host.platform.tells_lengths;
+            assert_eq!(headers.contains_key("content-length"), tells, "{format}: {headers:?}");
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::sockets::Place;
 use crate::tls::TlsFiles;
 
 use super::raw::{
-    RawChat, RawConfig, RawModels, RawOnDevice, RawOverload, RawProvider, RawSearch, RawServer, RawSpeech, RawStorage,
+    RawChat, RawConfig, RawEspeak, RawModels, RawOnDevice, RawOverload, RawProvider, RawSearch, RawServer, RawStorage,
     RawTls,
 };
 use super::{
@@ -61,7 +61,7 @@ pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, 
     let models = models(&mut checker, &raw.models);
     let providers = providers(&mut checker, raw.providers, variables);
     let ondevice = raw.ondevice.and_then(|raw| ondevice(&mut checker, raw));
-    let espeak = espeak(&mut checker, &raw.speech);
+    let espeak = espeak(&mut checker, &raw.espeak);
     let level: Option<Level> = checker.parsed("log.level", &raw.log.level, "must be error, warn, info, debug or trace");
     let json = checker.one_of("log.format", &raw.log.format, &[("json", true), ("text", false)]);
     let tenants_directory = checker.path("tenants.directory", &raw.tenants.directory);
@@ -412,15 +412,15 @@ fn ondevice(checker: &mut Checker, raw: RawOnDevice) -> Option<OnDeviceConfig> {
     Some(OnDeviceConfig { chat, embeddings, directory: directory?, pull: raw.pull })
 }
 
-fn espeak(checker: &mut Checker, raw: &RawSpeech) -> Option<EspeakConfig> {
-    let program = checker.path("speech.espeak_program", &raw.espeak_program);
-    let processes = checker.number("speech.espeak_processes", raw.espeak_processes, 1..=256);
-    let queue = checker.number("speech.espeak_queue", raw.espeak_queue, 0..=10_000);
-    let (max_processes, queue, voice) = (processes?, queue?, raw.espeak_voice.clone());
-    if raw.espeak_model_id == NONE {
+fn espeak(checker: &mut Checker, raw: &RawEspeak) -> Option<EspeakConfig> {
+    let program = checker.path("espeak.program", &raw.program);
+    let processes = checker.number("espeak.processes", raw.processes, 1..=256);
+    let queue = checker.number("espeak.queue", raw.queue, 0..=10_000);
+    let (max_processes, queue, voice) = (processes?, queue?, raw.voice.clone());
+    if raw.model_id == NONE {
         return None;
     }
-    let model = checker.model("speech.espeak_model_id", Some(&raw.espeak_model_id))?;
+    let model = checker.model("espeak.model_id", Some(&raw.model_id))?;
     Some(EspeakConfig {
         model,
         options: EspeakOptions { program, voice, max_processes, queue, ..EspeakOptions::default() },

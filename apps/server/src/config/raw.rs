@@ -18,7 +18,7 @@ pub(super) struct RawConfig {
     pub(super) models: RawModels,
     pub(super) providers: Vec<RawProvider>,
     pub(super) ondevice: Option<RawOnDevice>,
-    pub(super) speech: RawSpeech,
+    pub(super) espeak: RawEspeak,
     pub(super) log: RawLog,
 }
 
@@ -142,12 +142,12 @@ pub(super) struct RawOnDevice {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawSpeech {
-    pub(super) espeak_model_id: String,
-    pub(super) espeak_program: String,
-    pub(super) espeak_voice: String,
-    pub(super) espeak_processes: u64,
-    pub(super) espeak_queue: u64,
+pub(super) struct RawEspeak {
+    pub(super) model_id: String,
+    pub(super) program: String,
+    pub(super) voice: String,
+    pub(super) processes: u64,
+    pub(super) queue: u64,
 }
 
 #[derive(Deserialize)]

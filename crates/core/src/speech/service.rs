@@ -64,7 +64,7 @@ impl SpeechService {
     /// [`SpeechError`]: speech is switched off, or there is no model.
     pub fn voices(&self, context: &TenantContext) -> Result<Voices, SpeechError> {
         let tenant = context.tenant();
-        let model = self.model(tenant, None)?;
+        let model = speaker(tenant, None)?;
         let abilities = self.ports.speech.abilities(tenant, &model);
         let abilities = abilities.ok_or_else(|| GatewayError::UnknownModel(model.clone()))?;
         Ok(Voices { model, abilities })
@@ -95,22 +95,9 @@ impl SpeechService {
         Ok(SpeechReply { model, format, characters, tokens, rate, events })
     }
 
-    /// The model that speaks for `tenant`: the one that is asked for, if the tenant may have it, or else its own.
-    fn model(&self, tenant: &Tenant, asked: Option<&ModelId>) -> Result<ModelId, SpeechError> {
-        if !tenant.flag(FLAG) {
-            return Err(SpeechError::SwitchedOff);
-        }
-        let own = tenant.speech_model();
-        let model = asked.or(own).ok_or(SpeechError::NoModel)?;
-        if own != Some(model) && !tenant.allows_model(model) {
-            return Err(ModelNotAllowed(model.clone()).into());
-        }
-        Ok(model.clone())
-    }
-
     /// What is asked of the model, where it can do that.
     fn choose(&self, tenant: &Tenant, command: &SpeakCommand) -> Result<Chosen, SpeechError> {
-        let model = self.model(tenant, command.model.as_ref())?;
+        let model = speaker(tenant, command.model.as_ref())?;
         let Some(abilities) = self.ports.speech.abilities(tenant, &model) else {
             return Err(GatewayError::UnknownModel(model).into());
         };
@@ -129,4 +116,17 @@ impl SpeechService {
         }
         Ok(Chosen { model, format })
     }
+}
+
+/// The model that speaks for `tenant`: the one that is asked for, if the tenant may have it, or else its own.
+fn speaker(tenant: &Tenant, asked: Option<&ModelId>) -> Result<ModelId, SpeechError> {
+    if !tenant.flag(FLAG) {
+        return Err(SpeechError::SwitchedOff);
+    }
+    let own = tenant.speech_model();
+    let model = asked.or(own).ok_or(SpeechError::NoModel)?;
+    if own != Some(model) && !tenant.allows_model(model) {
+        return Err(ModelNotAllowed(model.clone()).into());
+    }
+    Ok(model.clone())
 }
