@@ -16,6 +16,7 @@ pub mod openai;
 pub mod resolution;
 pub mod search;
 pub mod sessions;
+pub mod speech;
 pub mod streams;
 pub mod tool_calling;
 pub mod tools;
@@ -41,6 +42,7 @@ pub fn tenants() -> Vec<Tenant> {
         search::tenants(),
         tools::tenants(),
         tool_calling::tenants(),
+        speech::tenants(),
     ]
     .concat()
 }
@@ -200,6 +202,19 @@ macro_rules! cases {
         $run!(tool_calling::a_model_calls_a_tool_in_a_chat);
         $run!(tool_calling::the_openai_route_runs_tools_when_asked);
         $run!(tool_calling::calls_without_end_come_to_one);
+        $run!(speech::a_text_becomes_audio_of_its_length);
+        $run!(speech::each_format_has_its_type_and_its_start);
+        $run!(speech::audio_leaves_as_it_is_made);
+        $run!(speech::a_voice_is_chosen_from_the_list);
+        $run!(speech::speed_is_kept_or_refused_as_the_list_says);
+        $run!(speech::a_text_is_handed_on_as_it_is);
+        $run!(speech::openais_face_speaks_too);
+        $run!(speech::speech_has_to_be_switched_on);
+        $run!(speech::faults_of_a_text_are_named);
+        $run!(speech::an_engine_that_fails_is_told);
+        $run!(speech::audio_that_breaks_off_is_cut);
+        $run!(speech::a_client_that_goes_ends_the_engines_work);
+        $run!(speech::what_is_spoken_is_limited_and_paid_for);
     };
 }
 

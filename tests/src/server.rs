@@ -88,6 +88,8 @@ impl ServerConfig {
             .set("models.retry_max_delay_ms", 100)
             .set("models.breaker_failures", settings::BREAKER_FAILURES)
             .set("models.breaker_open_seconds", settings::BREAKER_OPEN.as_secs())
+            // Whatever is installed on this machine.
+            .set("espeak.model_id", "none")
             .set("log.level", "info")
             .set("log.format", "json")
     }
@@ -119,9 +121,10 @@ impl ServerConfig {
     pub fn upstream(self, base_url: &str) -> Self {
         let models: Vec<String> = settings::MODELS.iter().map(|model| format!("{} = {0}", json!(model))).collect();
         self.provider(&format!(
-            "id = \"scripted\"\nbase_url = {}\ndefault = true\nmodels = {{ {} }}\n",
+            "id = \"scripted\"\nbase_url = {}\ndefault = true\nmodels = {{ {} }}\nvoices = {}\n",
             json!(base_url),
             models.join(", "),
+            json!(settings::VOICES),
         ))
     }
 

@@ -134,7 +134,9 @@ impl WorkerConfig {
     pub fn provider(self, base_url: &str) -> Self {
         let models: Map<String, Value> =
             settings::MODELS.iter().map(|model| ((*model).to_owned(), Value::from(*model))).collect();
-        let provider = json!({ "id": "scripted", "base_url": base_url, "default": true, "models": models });
+        let voices = settings::VOICES;
+        let provider =
+            json!({ "id": "scripted", "base_url": base_url, "default": true, "models": models, "voices": voices });
         self.variable("ENIGMA_PROVIDERS", json!([provider]))
     }
 

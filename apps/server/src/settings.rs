@@ -186,6 +186,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("ondevice.max_conversations", "ondevice-max-conversations", "ENIGMA_ONDEVICE_MAX_CONVERSATIONS", Number, Some("4"),
         "Chats that the on-device model answers at a time"),
 
+    setting("espeak.model_id", "espeak-model-id", "ENIGMA_ESPEAK_MODEL_ID", Text, Some("espeak-ng"),
+        "What the speech engine of this machine is called as a model, or `none`. It speaks where `espeak-ng` is installed"),
+    setting("espeak.program", "espeak-program", "ENIGMA_ESPEAK_PROGRAM", Text, Some("espeak-ng"),
+        "The program, by its path, or by its name in `PATH`"),
+    setting("espeak.voice", "espeak-voice", "ENIGMA_ESPEAK_VOICE", Text, Some("en-us"),
+        "Its voice where a request names none"),
+    setting("espeak.processes", "espeak-processes", "ENIGMA_ESPEAK_PROCESSES", Number, Some("2"),
+        "Texts that it speaks at a time"),
+    setting("espeak.queue", "espeak-queue", "ENIGMA_ESPEAK_QUEUE", Number, Some("32"),
+        "Texts that may wait for it. Further ones are refused"),
+
     setting("log.level", "log-level", "ENIGMA_LOG_LEVEL", Text, Some("info"),
         "What is logged: `error`, `warn`, `info`, `debug` or `trace`. `DEBUG_LOGGING=true` means `debug` where neither variable nor flag say more"),
     setting("log.format", "log-format", "ENIGMA_LOG_FORMAT", Text, Some("json"),

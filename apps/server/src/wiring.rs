@@ -11,21 +11,26 @@ use enigma_core::chat::{ChatPorts, ChatService, SessionService};
 use enigma_core::embeddings::{EmbedPorts, EmbedService};
 use enigma_core::ingest::{DocumentService, IngestPorts, IngestService, IngestSettings};
 use enigma_core::model::{
-    EmbedderRoute, EmbeddingGateway, ModelGateway, ModelRoute, StaticCatalog, StaticEmbedderCatalog,
+    EmbedderRoute, EmbeddingGateway, ModelGateway, ModelRoute, SpeechGateway, SpeechRoute, StaticCatalog,
+    StaticEmbedderCatalog, StaticSpeechCatalog,
 };
 use enigma_core::ports::{Clock, IdSource, TenantDirectory, TokenVerifier, TurnQueue};
 use enigma_core::search::{SearchPorts, SearchService};
+use enigma_core::speech::{SpeechPorts, SpeechService, SpeechSettings};
 use enigma_core::tenant::Resolver;
 use enigma_core::token::KeyAgePolicy;
 use enigma_core::tools::{ToolPorts, ToolRegistry, ToolService};
+use enigma_espeak::Espeak;
 use enigma_http::{App, AppPorts, HttpSettings, Readiness};
 use enigma_jwt::JwtVerifier;
 use enigma_memory::{MemoryRateLimiter, MemoryStreamSlots, MemoryTenantDirectory, MemoryTurnQueue};
 use enigma_ondevice::OnDeviceEmbedder;
-use enigma_openai::{InvalidTransport, NativeTransport, OpenAiEmbedder, OpenAiModel, TransportOptions};
+use enigma_openai::{
+    InvalidTransport, NativeTransport, OpenAiEmbedder, OpenAiModel, OpenAiSynthesizer, TransportOptions,
+};
 
 use crate::adapters::{OsIds, SystemClock, TrackedBackground};
-use crate::config::{Config, ONDEVICE_PROVIDER};
+use crate::config::{Config, ESPEAK_PROVIDER, ONDEVICE_PROVIDER};
 use crate::key_sets::KeySets;
 use crate::storage::Stores;
 use crate::weights::OnDevice;
@@ -37,15 +42,28 @@ const DELETION_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the stores may take to show that they are there.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The models of `config`: those that answer, and those that embed.
+/// The models: those that answer, those that embed, and those that speak.
+pub(crate) struct Catalogs {
+    chat: StaticCatalog,
+    embedders: StaticEmbedderCatalog,
+    speech: StaticSpeechCatalog,
+}
+
+/// The models of `config`, with those of this machine.
 ///
 /// # Errors
 /// When HTTP clients cannot be made.
 pub(crate) fn catalogs(
     config: &Config,
     ondevice: OnDevice,
-) -> Result<(StaticCatalog, StaticEmbedderCatalog), InvalidTransport> {
+    espeak: Option<Espeak>,
+) -> Result<Catalogs, InvalidTransport> {
     let (mut catalog, mut embedders) = (StaticCatalog::new(), StaticEmbedderCatalog::new());
+    let mut speech = StaticSpeechCatalog::new();
+    if let (Some(section), Some(engine)) = (&config.espeak, espeak) {
+        let provider = ProviderId::new(ESPEAK_PROVIDER).expect("it keeps to the alphabet");
+        speech = speech.with_model(section.model.clone(), SpeechRoute { provider, synthesizer: Arc::new(engine) });
+    }
     let section = config.ondevice.as_ref();
     let provider = || ProviderId::new(ONDEVICE_PROVIDER).expect("it keeps to the alphabet");
     if let (Some(chat), Some(model)) = (section.and_then(|section| section.chat.as_ref()), ondevice.chat) {
@@ -67,6 +85,8 @@ pub(crate) fn catalogs(
             embedder: Arc::new(embedder),
             max_batch: OpenAiEmbedder::MAX_BATCH,
         };
+        let synthesizer = Arc::new(OpenAiSynthesizer::new(provider.endpoint.clone(), Arc::clone(&transport) as _));
+        let speaker = SpeechRoute { provider: provider.id.clone(), synthesizer };
         let model = Arc::new(OpenAiModel::new(provider.endpoint.clone(), transport));
         let route = ModelRoute { provider: provider.id.clone(), model };
         for name in &provider.models {
@@ -75,12 +95,16 @@ pub(crate) fn catalogs(
         for name in &provider.embeddings {
             embedders = embedders.with_model(name.clone(), embedder.clone());
         }
+        for name in &provider.speech {
+            speech = speech.with_model(name.clone(), speaker.clone());
+        }
         if provider.is_default {
             catalog = catalog.with_default(route);
             embedders = embedders.with_default(embedder);
+            speech = speech.with_default(speaker);
         }
     }
-    Ok((catalog, embedders))
+    Ok(Catalogs { chat: catalog, embedders, speech })
 }
 
 /// Who verifies tokens. It keeps the keys that it has fetched, whatever becomes of the tenants' files.
@@ -101,7 +125,7 @@ pub(crate) fn tokens(
 pub(crate) fn router(
     config: &Config,
     tenants: Arc<MemoryTenantDirectory>,
-    (catalog, embedders): (StaticCatalog, StaticEmbedderCatalog),
+    catalogs: Catalogs,
     stores: &Stores,
     tokens: Arc<dyn TokenVerifier>,
 ) -> Router {
@@ -114,7 +138,7 @@ pub(crate) fn router(
     let lifetime = config.chat.request_timeout + config.chat.send_timeout + RESERVATION_MARGIN;
     let models = &config.models;
     let gateway = ModelGateway::new(
-        Arc::new(catalog),
+        Arc::new(catalogs.chat),
         Arc::clone(&clock),
         Arc::clone(&ids),
         models.breaker,
@@ -122,12 +146,20 @@ pub(crate) fn router(
         models.timeouts,
     );
     let embeddings = EmbeddingGateway::new(
-        Arc::new(embedders),
+        Arc::new(catalogs.embedders),
         Arc::clone(&clock),
         Arc::clone(&ids),
         models.breaker,
         models.retry,
         models.timeouts.first_token,
+    );
+    let speaking = SpeechGateway::new(
+        Arc::new(catalogs.speech),
+        Arc::clone(&clock),
+        Arc::clone(&ids),
+        models.breaker,
+        models.retry,
+        models.timeouts,
     );
     let admission = Admission::new(books, lifetime);
     let search = SearchPorts {
@@ -161,6 +193,7 @@ pub(crate) fn router(
     };
     let tools = ToolService::new(ToolRegistry::built_in(ingest.clone()), tools, config.tools.clone());
     let embed = EmbedPorts { admission: admission.clone(), embeddings, clock: Arc::clone(&clock) };
+    let speech = SpeechPorts { admission: admission.clone(), speech: speaking, clock: Arc::clone(&clock) };
     let chat = ChatPorts {
         admission,
         models: gateway,
@@ -186,6 +219,7 @@ pub(crate) fn router(
         tools,
         documents: DocumentService::new(Arc::clone(&stores.corpus)),
         embeddings: EmbedService::new(embed, request_timeout),
+        speech: SpeechService::new(speech, SpeechSettings { request_timeout, send_timeout }),
         clock: Arc::clone(&clock),
         ids,
         readiness: Arc::new(StoresAnswer { stores: stores.clone(), clock }),

@@ -8,23 +8,26 @@ use axum::Router;
 use enigma_cloudflare::{
     AiBinding, D1AuditLog, D1SessionIndex, KvTenantDirectory, MissingBinding, ObjectBooks, ObjectIdempotencyStore,
     ObjectSessions, Objects, TenantRules, UsageDataset, WorkerClock, WorkerIds, WorkersAiEmbedder, WorkersAiModel,
+    WorkersAiSynthesizer,
 };
 use enigma_core::admission::Admission;
 use enigma_core::chat::{ChatPorts, ChatService, SessionService};
 use enigma_core::embeddings::{EmbedPorts, EmbedService};
 use enigma_core::ingest::{DocumentService, IngestPorts, IngestService, IngestSettings};
 use enigma_core::model::{
-    EmbedderRoute, EmbeddingGateway, ModelGateway, ModelRoute, StaticCatalog, StaticEmbedderCatalog,
+    EmbedderRoute, EmbeddingGateway, ModelGateway, ModelRoute, SpeechGateway, SpeechRoute, StaticCatalog,
+    StaticEmbedderCatalog, StaticSpeechCatalog,
 };
 use enigma_core::ports::{
     Clock, IdSource, IdempotencyStore, SessionIndex, SessionStore, TenantDirectory, TokenLedger, TurnQueue,
 };
 use enigma_core::search::{SearchPorts, SearchService, SearchSettings};
+use enigma_core::speech::{SpeechPorts, SpeechService, SpeechSettings};
 use enigma_core::tenant::Resolver;
 use enigma_core::tools::{ToolPorts, ToolRegistry, ToolService};
 use enigma_core::{PortError, ProviderId, RequestId, TenantId, Timestamp};
 use enigma_http::{App, AppPorts, Readiness};
-use enigma_openai::{OpenAiEmbedder, OpenAiModel};
+use enigma_openai::{OpenAiEmbedder, OpenAiModel, OpenAiSynthesizer};
 use futures_util::future::{Either, select};
 use thiserror::Error;
 use worker::Env;
@@ -68,7 +71,7 @@ pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
     let rules = TenantRules { production: config.environment.is_production, serves: None };
     let directory: Arc<dyn TenantDirectory> =
         Arc::new(KvTenantDirectory::from_env(env, BUNDLE, rules, config.tenants, Arc::clone(&clock))?);
-    let (catalog, embedders) = catalogs(config, env)?;
+    let Catalogs { chat: catalog, embedders, speech } = catalogs(config, env)?;
     let models = ModelGateway::new(
         Arc::new(catalog),
         Arc::clone(&clock),
@@ -84,6 +87,14 @@ pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
         config.models.breaker,
         config.models.retry,
         config.models.timeouts.first_token,
+    );
+    let speaking = SpeechGateway::new(
+        Arc::new(speech),
+        Arc::clone(&clock),
+        Arc::clone(&ids),
+        config.models.breaker,
+        config.models.retry,
+        config.models.timeouts,
     );
     let admission = Admission::new(Arc::new(books.clone()), lifetime);
     let idempotency: Arc<dyn IdempotencyStore> = Arc::new(ObjectIdempotencyStore::new(objects));
@@ -121,6 +132,7 @@ pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
     };
     let tools = ToolService::new(ToolRegistry::built_in(ingest.clone()), tools, config.tools.clone());
     let embed = EmbedPorts { admission: admission.clone(), embeddings, clock: Arc::clone(&clock) };
+    let speech = SpeechPorts { admission: admission.clone(), speech: speaking, clock: Arc::clone(&clock) };
     let chat = ChatPorts {
         admission,
         models,
@@ -147,6 +159,7 @@ pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
         tools,
         documents: DocumentService::new(corpus),
         embeddings: EmbedService::new(embed, request_timeout),
+        speech: SpeechService::new(speech, SpeechSettings { request_timeout, send_timeout }),
         readiness: Arc::new(BindingsAnswer { books, listed, clock: Arc::clone(&clock) }),
         clock,
         ids,
@@ -154,9 +167,17 @@ pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
     Ok(enigma_http::router(App::new(ports, config.http.clone())))
 }
 
-/// Every provider under its models' names, those that answer and those that embed; what none of them serves is Workers AI's.
-fn catalogs(config: &Config, env: &Env) -> Result<(StaticCatalog, StaticEmbedderCatalog), MissingBinding> {
+/// The models: those that answer, those that embed, and those that speak.
+struct Catalogs {
+    chat: StaticCatalog,
+    embedders: StaticEmbedderCatalog,
+    speech: StaticSpeechCatalog,
+}
+
+/// Every provider under its models' names; what none of them serves is Workers AI's.
+fn catalogs(config: &Config, env: &Env) -> Result<Catalogs, MissingBinding> {
     let (mut catalog, mut embedders) = (StaticCatalog::new(), StaticEmbedderCatalog::new());
+    let mut speech = StaticSpeechCatalog::new();
     for provider in &config.providers {
         let embedder = OpenAiEmbedder::new(provider.endpoint.clone(), Arc::new(FetchTransport));
         let embedder = EmbedderRoute {
@@ -164,6 +185,8 @@ fn catalogs(config: &Config, env: &Env) -> Result<(StaticCatalog, StaticEmbedder
             embedder: Arc::new(embedder),
             max_batch: OpenAiEmbedder::MAX_BATCH,
         };
+        let synthesizer = Arc::new(OpenAiSynthesizer::new(provider.endpoint.clone(), Arc::new(FetchTransport)));
+        let speaker = SpeechRoute { provider: provider.id.clone(), synthesizer };
         let model = Arc::new(OpenAiModel::new(provider.endpoint.clone(), Arc::new(FetchTransport)));
         let route = ModelRoute { provider: provider.id.clone(), model };
         for name in &provider.models {
@@ -172,24 +195,35 @@ fn catalogs(config: &Config, env: &Env) -> Result<(StaticCatalog, StaticEmbedder
         for name in &provider.embeddings {
             embedders = embedders.with_model(name.clone(), embedder.clone());
         }
+        for name in &provider.speech {
+            speech = speech.with_model(name.clone(), speaker.clone());
+        }
         if provider.is_default {
             catalog = catalog.with_default(route);
             embedders = embedders.with_default(embedder);
+            speech = speech.with_default(speaker);
         }
     }
     let binding = AiBinding::from_env(env, "AI")?;
-    let (mut model, mut embedder) = (WorkersAiModel::new(binding.clone()), WorkersAiEmbedder::new(binding));
+    let (mut model, mut embedder) = (WorkersAiModel::new(binding.clone()), WorkersAiEmbedder::new(binding.clone()));
+    let mut synthesizer = WorkersAiSynthesizer::new(binding);
     if let Some(gateway) = &config.gateway_id {
         model = model.with_default_gateway(gateway.clone());
         embedder = embedder.with_default_gateway(gateway.clone());
+        synthesizer = synthesizer.with_default_gateway(gateway.clone());
     }
     let provider = ProviderId::new(WORKERS_AI_PROVIDER).expect("it keeps to the alphabet");
     let route = ModelRoute { provider: provider.clone(), model: Arc::new(model) };
     for name in &config.ai_models {
         catalog = catalog.with_model(name.clone(), route.clone());
     }
+    let speaker = SpeechRoute { provider: provider.clone(), synthesizer: Arc::new(synthesizer) };
     let embedder = EmbedderRoute { provider, embedder: Arc::new(embedder), max_batch: WorkersAiEmbedder::MAX_BATCH };
-    Ok((catalog.with_default(route), embedders.with_default(embedder)))
+    Ok(Catalogs {
+        chat: catalog.with_default(route),
+        embedders: embedders.with_default(embedder),
+        speech: speech.with_default(speaker),
+    })
 }
 
 /// Ready while an object and D1 answer: one piece of work that changes nothing, and one read.

@@ -19,7 +19,7 @@ mod session_index;
 mod sessions;
 mod vectorize;
 
-pub use ai::{AbortOnDrop, AiBinding, JsBody, MissingBinding, WorkersAiEmbedder, WorkersAiModel};
+pub use ai::{AbortOnDrop, AiBinding, JsBody, MissingBinding, WorkersAiEmbedder, WorkersAiModel, WorkersAiSynthesizer};
 pub use analytics::UsageDataset;
 pub use audit_log::D1AuditLog;
 pub use books::ObjectBooks;

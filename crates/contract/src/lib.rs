@@ -47,6 +47,7 @@ pub mod session_store;
 pub mod session_turns;
 pub mod strategies;
 pub mod stream_slots;
+pub mod synthesizer;
 pub mod telemetry;
 pub mod tenant_directory;
 pub mod token_ledger;

@@ -200,6 +200,7 @@ impl EmbedService {
             first_token: None,
             tokens_in: u32::try_from(used).unwrap_or(u32::MAX),
             tokens_out: 0,
+            characters: None,
             estimated: embedded.is_none_or(|it| it.estimated),
             charged: 0,
             overrun: 0,

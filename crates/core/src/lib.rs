@@ -25,6 +25,7 @@ pub mod ports;
 pub mod retrieval;
 pub mod search;
 pub mod session;
+pub mod speech;
 pub mod tenant;
 mod time;
 pub mod token;

@@ -27,7 +27,7 @@ use crate::id::{RequestId, SessionId, TenantId, UserId};
 use crate::idempotency::{Begin, Fingerprint, IdempotencyKey};
 use crate::ledger::{Account, BudgetExceeded, Settlement};
 use crate::limit::{Decision, LimitCheck, RateStatus, StreamsFull};
-pub use crate::model::{ChatModel, Embedder, EmbedderCatalog, ModelCatalog};
+pub use crate::model::{ChatModel, Embedder, EmbedderCatalog, ModelCatalog, SpeechCatalog, SpeechSynthesizer};
 use crate::port_error::PortError;
 use crate::session::{HistoryPage, RecentMessages, Retention, SessionPage, SessionSummary, Turn};
 use crate::tenant::{ScopeSet, Tenant, TenantClaim, TokenBudget};

@@ -9,6 +9,7 @@ use enigma_core::embeddings::EmbedService;
 use enigma_core::ingest::{DocumentService, IngestService};
 use enigma_core::ports::{Clock, IdSource, TenantDirectory};
 use enigma_core::search::SearchService;
+use enigma_core::speech::SpeechService;
 use enigma_core::tenant::Resolver;
 use enigma_core::tools::ToolService;
 
@@ -72,6 +73,8 @@ pub struct AppPorts {
     pub tools: ToolService,
     /// Embeds texts.
     pub embeddings: EmbedService,
+    /// Speaks texts.
+    pub speech: SpeechService,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Fresh names.

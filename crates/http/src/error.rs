@@ -10,6 +10,7 @@ use enigma_core::chat::{ChatError, ChatRejected, SessionError, StreamFailure};
 use enigma_core::limit::RateStatus;
 use enigma_core::model::{GatewayError, ModelError};
 use enigma_core::search::{RetrievalError, RetrievalRejected};
+use enigma_core::speech::{SpeechError, SpeechRejected};
 use enigma_core::tenant::{AccessError, ScopeRequired};
 use enigma_core::tools::{ToolError, ToolFailure, ToolRejected, Violation};
 use enigma_core::{PortError, Timestamp};
@@ -67,6 +68,8 @@ codes! {
     ScopeRequired = "scope_required", FORBIDDEN, "The credentials lack the scope for this";
     /// The model is not on the allow-list.
     ModelNotAllowed = "model_not_allowed", FORBIDDEN, "The model is not allowed for this tenant";
+    /// Speech is switched off.
+    TtsNotEnabled = "tts_not_enabled", FORBIDDEN, "Speech is not enabled for this tenant";
     /// The feature is switched off.
     FeatureDisabled = "feature_disabled", FORBIDDEN, "The feature is not enabled for this tenant";
     /// The caller may not use the tool.
@@ -99,6 +102,8 @@ codes! {
     ExecutionError = "EXECUTION_ERROR", INTERNAL_SERVER_ERROR, "The tool failed";
     /// The tool took too long.
     ExecutionTimeout = "EXECUTION_TIMEOUT", INTERNAL_SERVER_ERROR, "The tool took too long";
+    /// There is no audio, or not in this format.
+    TtsError = "tts_error", INTERNAL_SERVER_ERROR, "The text could not be spoken";
     /// The model failed.
     AiError = "ai_error", BAD_GATEWAY, "AI provider unavailable";
     /// Something we depend on cannot be reached, or is full.
@@ -116,12 +121,14 @@ impl ErrorCode {
             | Self::ScopeRequired
             | Self::ModelNotAllowed
             | Self::FeatureDisabled
+            | Self::TtsNotEnabled
             | Self::PermissionDenied => "permission_error",
             Self::RateLimited | Self::TooManyStreams => "rate_limit_error",
             Self::BudgetExceeded => "insufficient_quota",
             Self::Internal
             | Self::ExecutionError
             | Self::ExecutionTimeout
+            | Self::TtsError
             | Self::AiError
             | Self::Unavailable
             | Self::AiTimeout => "server_error",
@@ -407,6 +414,33 @@ fn from_failure(failure: ToolFailure) -> ApiError {
     }
 }
 
+impl From<SpeechRejected> for ApiError {
+    fn from(rejected: SpeechRejected) -> Self {
+        Self { rate: rejected.rate.map(Box::new), ..rejected.error.into() }
+    }
+}
+
+impl From<SpeechError> for ApiError {
+    fn from(error: SpeechError) -> Self {
+        match error {
+            SpeechError::Common(ChatError::Gateway(GatewayError::Failed { ref source, .. })) => {
+                from_speaker(source).caused_by(error)
+            }
+            SpeechError::Common(error) => error.into(),
+            SpeechError::SwitchedOff => Self::new(ErrorCode::TtsNotEnabled),
+            SpeechError::NoModel => {
+                Self { message: "The tenant has no model that speaks".into(), ..Self::new(ErrorCode::TtsNotEnabled) }
+            }
+            SpeechError::NoEncoder { format, ref formats } => {
+                let details = json!({ "format": format, "formats": formats });
+                let message = format!("Nothing here writes {format} for this model").into();
+                Self { message, details: Some(Box::new(details)), ..Self::new(ErrorCode::TtsError) }
+            }
+            SpeechError::UnknownVoice => Self::invalid(&[Issue::new("voice", "is none of the model's")]),
+        }
+    }
+}
+
 impl From<AdmissionError> for ApiError {
     fn from(error: AdmissionError) -> Self {
         match error {
@@ -447,6 +481,26 @@ fn from_model(error: &ModelError) -> ApiError {
             let message = format!("make {tokens} tokens and the model takes {limit}");
             ApiError::invalid(&[Issue::new("messages", message)])
         }
+    }
+}
+
+fn from_speaker(error: &ModelError) -> ApiError {
+    match error {
+        ModelError::Unavailable { .. }
+        | ModelError::RateLimited { .. }
+        | ModelError::Interrupted { .. }
+        | ModelError::Malformed { .. }
+        | ModelError::Rejected { .. }
+        | ModelError::Unauthorized { .. }
+        | ModelError::BreakerOpen => ApiError::new(ErrorCode::TtsError),
+        ModelError::PromptTooLong | ModelError::ContextLength { .. } => {
+            // The field has another name on each face.
+            ApiError {
+                param: Some("input".to_owned()),
+                ..ApiError::invalid(&[Issue::new("text", "is too long for the model")])
+            }
+        }
+        ModelError::Busy | ModelError::Timeout(_) | ModelError::Unsupported { .. } => from_model(error),
     }
 }
 

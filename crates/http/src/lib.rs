@@ -13,6 +13,7 @@
 
 mod access;
 mod app;
+mod audio;
 mod body;
 mod collect;
 mod cors;

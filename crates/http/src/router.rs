@@ -22,12 +22,15 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/search"),
     ("GET", "/schema/tools"),
     ("POST", "/tools/execute"),
+    ("POST", "/tts"),
+    ("GET", "/tts/voices"),
     ("GET", "/health"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/openapi.json"),
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/embeddings"),
+    ("POST", "/v1/audio/speech"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{id}"),
 ];
@@ -48,12 +51,15 @@ pub fn router(app: App) -> Router {
         .route("/search", post(routes::search::search))
         .route("/schema/tools", get(routes::tools::schema))
         .route("/tools/execute", post(routes::tools::execute))
+        .route("/tts", post(routes::speech::speak))
+        .route("/tts/voices", get(routes::speech::voices))
         .route("/health", get(routes::health::health))
         .route("/healthz", get(routes::health::alive))
         .route("/readyz", get(routes::health::ready))
         .route("/openapi.json", get(routes::openapi::document))
         .route("/v1/chat/completions", post(openai::completions::create))
         .route("/v1/embeddings", post(openai::embeddings::create))
+        .route("/v1/audio/speech", post(openai::speech::create))
         .route("/v1/models", get(openai::models::list))
         // Names of models may have slashes in them.
         .route("/v1/models/{*id}", get(openai::models::retrieve))

@@ -13,6 +13,7 @@ pub(crate) const ALL: &[&str] = &[
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
     include_str!("migrations/0004.sql"),
+    include_str!("migrations/0005.sql"),
 ];
 
 /// Refuses a file that another program, or a newer version of this one, has written; tells the schema of one that is ours.

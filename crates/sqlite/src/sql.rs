@@ -155,14 +155,14 @@ statements! {
     USAGE_ADD = "
         INSERT INTO usage
             (tenant, request, trace, route, user, session, model, provider, at, latency, first_token, tokens_in, tokens_out,
-             estimated, charged, overrun, ending)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+             estimated, charged, overrun, ending, characters)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
         ON CONFLICT (tenant, at, request) DO NOTHING";
 
     /// The records of a stretch of time, the oldest first.
     USAGE_BETWEEN = "
         SELECT request, trace, route, user, session, model, provider, at, latency, first_token, tokens_in, tokens_out,
-            estimated, charged, overrun, ending
+            estimated, charged, overrun, ending, characters
         FROM usage WHERE tenant = ?1 AND at >= ?2 AND at < ?3 ORDER BY at, request LIMIT ?4";
 
     /// Deletes some records from before a time.

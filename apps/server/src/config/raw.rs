@@ -19,6 +19,7 @@ pub(super) struct RawConfig {
     pub(super) models: RawModels,
     pub(super) providers: Vec<RawProvider>,
     pub(super) ondevice: Option<RawOnDevice>,
+    pub(super) espeak: RawEspeak,
     pub(super) log: RawLog,
 }
 
@@ -126,6 +127,10 @@ pub(super) struct RawProvider {
     pub(super) models: BTreeMap<String, String>,
     #[serde(default)]
     pub(super) embeddings: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) speech: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) voices: Vec<String>,
 }
 
 const fn connect_timeout_seconds() -> u64 {
@@ -141,6 +146,16 @@ pub(super) struct RawOnDevice {
     pub(super) pull: bool,
     pub(super) queue: u64,
     pub(super) max_conversations: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawEspeak {
+    pub(super) model_id: String,
+    pub(super) program: String,
+    pub(super) voice: String,
+    pub(super) processes: u64,
+    pub(super) queue: u64,
 }
 
 #[derive(Deserialize)]

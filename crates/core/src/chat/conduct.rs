@@ -381,6 +381,7 @@ impl Conduct {
             first_token: answer.first_token.map(|at| at.since(self.started)),
             tokens_in: usage.prompt_tokens,
             tokens_out: usage.completion_tokens,
+            characters: None,
             estimated,
             charged: 0,
             overrun: 0,

@@ -432,6 +432,7 @@ impl Run {
             first_token: None,
             tokens_in: u32::try_from(spending.tokens_in).unwrap_or(u32::MAX),
             tokens_out: 0,
+            characters: None,
             estimated: spending.estimated,
             charged: 0,
             overrun: 0,

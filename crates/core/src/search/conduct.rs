@@ -421,6 +421,7 @@ impl Run {
             first_token: first_token.map(|at| at.since(self.started)),
             tokens_in: clip(spending.tokens_in),
             tokens_out: clip(spending.tokens_out),
+            characters: None,
             estimated: spending.estimated,
             charged: 0,
             overrun: 0,

@@ -150,6 +150,7 @@ impl Conduct {
             first_token: None,
             tokens_in: clip(spending.tokens_in),
             tokens_out: clip(spending.tokens_out),
+            characters: None,
             estimated: spending.estimated,
             charged: 0,
             overrun: 0,

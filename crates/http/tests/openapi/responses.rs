@@ -50,6 +50,10 @@ fn assert_described(document: &Value, method: &str, path: &str, answer: &Answere
     if media_type == "text/event-stream" {
         return assert_events_described(document, &media["x-sse-events"], answer);
     }
+    if media_type.starts_with("audio/") {
+        assert_eq!(media["schema"]["contentMediaType"], media_type);
+        return;
+    }
     let found = problems(document, &media["schema"], &answer.json());
     assert!(found.is_empty(), "{found:#?}: {what}");
     if let Some(codes) = response["x-error-codes"].as_array() {
@@ -95,6 +99,14 @@ fn question() -> String {
 
 fn embeddings(model: &str) -> String {
     json!({ "model": model, "input": ["one", "two"] }).to_string()
+}
+
+fn spoken(format: &str, streaming: bool) -> String {
+    json!({ "text": "Hello", "format": format, "streaming": streaming }).to_string()
+}
+
+fn speech(model: &str) -> String {
+    json!({ "model": model, "input": "Hello", "voice": "low" }).to_string()
 }
 
 const EVENTS: (&str, &str) = ("accept", "text/event-stream");
@@ -165,6 +177,11 @@ async fn good_answers_are_described() {
         ("POST", "/search", question()),
         ("DELETE", "/documents/tea", String::new()),
         ("POST", "/v1/embeddings", embeddings("e")),
+        ("POST", "/tts", spoken("mp3", false)),
+        ("POST", "/tts", spoken("wav", true)),
+        ("POST", "/tts", spoken("opus", false)),
+        ("GET", "/tts/voices", String::new()),
+        ("POST", "/v1/audio/speech", speech("t")),
         ("GET", "/health", String::new()),
         ("GET", "/healthz", String::new()),
         ("GET", "/readyz", String::new()),
@@ -248,6 +265,14 @@ async fn refusals_are_described() {
         (403, "DELETE", "/documents/unknown", vec![("x-api-key", "acme-search-key")], String::new()),
         (400, "POST", "/v1/embeddings", vec![], json!({ "model": "e", "input": [1, 2] }).to_string()),
         (400, "POST", "/v1/embeddings", vec![], embeddings("unknown")),
+        (400, "POST", "/tts", vec![], json!({ "text": " ", "voice": 7, "format": "flac", "speed": 9 }).to_string()),
+        (400, "POST", "/tts", vec![], json!({ "text": "Hello", "voice": "nobody's" }).to_string()),
+        (403, "POST", "/tts", vec![("x-api-key", "acme-search-key")], spoken("mp3", false)),
+        (403, "POST", "/tts", vec![tight], spoken("mp3", false)),
+        (415, "POST", "/tts", vec![("content-type", "text/plain")], spoken("mp3", false)),
+        (403, "GET", "/tts/voices", vec![tight], String::new()),
+        (400, "POST", "/v1/audio/speech", vec![], speech("unknown")),
+        (403, "POST", "/v1/audio/speech", vec![tight], speech("t")),
         (404, "GET", &unknown_session, vec![], String::new()),
         (400, "DELETE", "/chat/x", vec![], String::new()),
         (404, "DELETE", "/chat/00000000-0000-4000-8000-000000000000", vec![], String::new()),
@@ -308,6 +333,9 @@ async fn a_host_at_capacity_says_so_on_every_route_of_a_tenant_and_its_places_co
         ("POST", "/search", question()),
         ("GET", "/documents", String::new()),
         ("POST", "/v1/embeddings", embeddings("e")),
+        ("POST", "/tts", spoken("mp3", true)),
+        ("GET", "/tts/voices", String::new()),
+        ("POST", "/v1/audio/speech", speech("t")),
     ];
     let silent = || Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
     // A body that does not come has the only place of both kinds.

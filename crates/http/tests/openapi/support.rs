@@ -14,17 +14,20 @@ use enigma_core::embeddings::{EmbedPorts, EmbedService};
 use enigma_core::ingest::{DocumentService, IngestPorts, IngestService, IngestSettings};
 use enigma_core::model::{
     BreakerPolicy, EmbedderRoute, EmbeddingGateway, ModelGateway, ModelRoute, ModelTimeouts, RetryPolicy,
-    StaticCatalog, StaticEmbedderCatalog, Usage,
+    SpeechGateway, SpeechRoute, StaticCatalog, StaticEmbedderCatalog, StaticSpeechCatalog, Usage,
 };
 use enigma_core::ports::{
     Background, Clock, Corpus, IdSource, IdempotencyStore, SessionIndex, SessionStore, TenantDirectory, TurnQueue,
 };
 use enigma_core::search::{SearchPorts, SearchService, SearchSettings};
+use enigma_core::speech::{SpeechPorts, SpeechService, SpeechSettings};
 use enigma_core::tenant::{KeyHash, Resolver, Tenant, TenantIndex};
 use enigma_core::tools::{ToolPorts, ToolRegistry, ToolService, ToolSettings};
 use enigma_core::turns::QueuedTurns;
 use enigma_http::{App, AppPorts, HttpSettings, OverloadLimits, Readiness, router};
-use enigma_memory::testing::{HashEmbedder, ManualClock, Script, ScriptedModel, SeededIds, TestBackground};
+use enigma_memory::testing::{
+    HashEmbedder, ManualClock, Script, ScriptedModel, SeededIds, TestBackground, ToneSynthesizer,
+};
 use enigma_memory::{
     MemoryAuditLog, MemoryCache, MemoryCorpus, MemoryIdempotencyStore, MemoryRateLimiter, MemorySessionIndex,
     MemorySessionStore, MemoryStreamSlots, MemoryTelemetry, MemoryTenantDirectory, MemoryTokenLedger, MemoryTurnQueue,
@@ -88,7 +91,8 @@ fn tenants() -> TenantIndex {
     TenantIndex::new([
         tenant(json!({
             "tenantId": "acme",
-            "aiModels": { "chat": "m", "embeddings": "e" },
+            "aiModels": { "chat": "m", "embeddings": "e", "tts": "t" },
+            "featureFlags": { "tts_enabled": true },
             "rateLimit": { "perMinute": 1000 },
             "apiKeys": [key("acme-key"), { "hash": key("acme-search-key"), "scopes": ["search"] }],
         })),
@@ -174,6 +178,16 @@ impl Host {
             ids: Arc::clone(&ids),
         };
         let embed = EmbedPorts { admission: admission.clone(), embeddings, clock: Arc::clone(&clock) };
+        let speaker = SpeechRoute { provider: "tone".parse().unwrap(), synthesizer: Arc::new(ToneSynthesizer) };
+        let speaking = SpeechGateway::new(
+            Arc::new(StaticSpeechCatalog::new().with_model("t".parse().unwrap(), speaker)),
+            Arc::clone(&clock),
+            Arc::clone(&ids),
+            BreakerPolicy::default(),
+            RetryPolicy::default(),
+            ModelTimeouts::default(),
+        );
+        let speech = SpeechPorts { admission: admission.clone(), speech: speaking, clock: Arc::clone(&clock) };
         // The scripted model answers what the tests ask, and no side questions.
         let searching = SearchSettings { rewrite_timeout: None, follow_up_wait: None, ..SearchSettings::default() };
         let ingesting = IngestService::new(ingest, IngestSettings::default());
@@ -207,6 +221,7 @@ impl Host {
             tools,
             documents: DocumentService::new(corpus),
             embeddings: EmbedService::new(embed, Duration::from_secs(60)),
+            speech: SpeechService::new(speech, SpeechSettings::default()),
             clock,
             ids,
             readiness: Arc::clone(&check) as _,
@@ -254,6 +269,8 @@ impl Host {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        Answered { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
+        // Audio is no text, and its tests look at its headers only.
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Answered { status: parts.status, headers: parts.headers, text }
     }
 }
