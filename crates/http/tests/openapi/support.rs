@@ -94,6 +94,7 @@ fn tenants() -> TenantIndex {
             "aiModels": { "chat": "m", "embeddings": "e", "tts": "t" },
             "featureFlags": { "tts_enabled": true },
             "rateLimit": { "perMinute": 1000 },
+            "featureFlags": { "tools_enabled": true },
             "apiKeys": [key("acme-key"), { "hash": key("acme-search-key"), "scopes": ["search"] }],
         })),
         tenant(json!({
