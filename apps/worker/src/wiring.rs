@@ -87,7 +87,8 @@ pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
         config.models.breaker,
         config.models.retry,
         config.models.timeouts.first_token,
-    );
+    )
+    .with_model(config.embedding_model.clone());
     let speaking = SpeechGateway::new(
         Arc::new(speech),
         Arc::clone(&clock),

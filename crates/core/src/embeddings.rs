@@ -107,7 +107,7 @@ impl EmbedService {
         started: Timestamp,
     ) -> Result<EmbedReply, RetrievalRejected> {
         let (ports, tenant) = (&self.ports, context.tenant());
-        let own = tenant.embedding_model();
+        let own = ports.embeddings.model_of(tenant);
         let model = command.model.as_ref().or(own).ok_or(RetrievalError::NoEmbeddingModel)?;
         if own != Some(model) && !tenant.allows_model(model) {
             return Err(RetrievalError::from(ModelNotAllowed(model.clone())).into());

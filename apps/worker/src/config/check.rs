@@ -26,6 +26,7 @@ pub(super) fn check(variables: Variables<'_>) -> Result<Config, Vec<ConfigProble
     let chat = chat(&mut checker);
     let tools = chat.as_ref().and_then(|chat| tools(&mut checker, chat));
     let models = models(&mut checker);
+    let embedding_model = checker.parsed("EMBEDDING_MODEL_ID");
     let metadata_indexes = checker.text("VECTORIZE_METADATA_INDEXES").unwrap_or_default().parse();
     let metadata_indexes = checker.checked("VECTORIZE_METADATA_INDEXES", metadata_indexes).unwrap_or_default();
     let gateway_id = gateway_id(&mut checker);
@@ -41,6 +42,7 @@ pub(super) fn check(variables: Variables<'_>) -> Result<Config, Vec<ConfigProble
                 tools,
                 models,
                 providers,
+                embedding_model,
                 metadata_indexes,
                 gateway_id,
                 ai_models,

@@ -169,8 +169,9 @@ impl Run {
     /// The model that embeds.
     fn model(&self) -> Result<&ModelId, RetrievalError> {
         let tenant = self.context.tenant();
-        let model = tenant.embedding_model().ok_or(RetrievalError::NoEmbeddingModel)?;
-        if !self.shared.ports.embeddings.serves(tenant, model) {
+        let embeddings = &self.shared.ports.embeddings;
+        let model = embeddings.model_of(tenant).ok_or(RetrievalError::NoEmbeddingModel)?;
+        if !embeddings.serves(tenant, model) {
             return Err(GatewayError::UnknownModel(model.clone()).into());
         }
         Ok(model)

@@ -14,10 +14,11 @@ use super::conduct::{Opened, conduct, conduct_within};
 use crate::admission::{Admission, Permit};
 use crate::chat::ChatError;
 use crate::client::Client;
+use crate::id::ModelId;
 use crate::model::EmbeddingGateway;
 use crate::ports::{Background, Clock, Corpus, IdSource, IdempotencyStore};
 use crate::search::{RetrievalError, RetrievalRejected, Tally};
-use crate::tenant::TenantContext;
+use crate::tenant::{Tenant, TenantContext};
 
 /// What a deployment decides about ingestions.
 #[derive(Debug, Clone)]
@@ -68,6 +69,11 @@ impl IngestService {
     /// A service over `ports`.
     pub fn new(ports: IngestPorts, settings: IngestSettings) -> Self {
         Self { shared: Arc::new(Shared { ports, settings }) }
+    }
+
+    /// The model that embeds the documents of `tenant`.
+    pub fn embedding_model<'a>(&'a self, tenant: &'a Tenant) -> Option<&'a ModelId> {
+        self.shared.ports.embeddings.model_of(tenant)
     }
 
     /// Takes a document in. Returns when its first chunks are kept, unseen yet; the rest comes as events.

@@ -185,7 +185,7 @@ impl IngestDocs {
             idempotency: None,
         };
         let time = run.deadline.since(run.now()).saturating_sub(TIDYING);
-        if let Some(model) = run.context.tenant().embedding_model() {
+        if let Some(model) = self.ingest.embedding_model(run.context.tenant()) {
             run.asked.note(model);
         }
         let context = run.context.clone();
