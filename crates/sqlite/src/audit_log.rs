@@ -1,5 +1,7 @@
 //! Audit records of tools.
 
+use std::path::Path;
+
 use async_trait::async_trait;
 use enigma_core::ports::AuditLog;
 use enigma_core::tools::{AuditPage, AuditQuery, AuditRecord};
@@ -7,8 +9,10 @@ use enigma_core::{AuditId, PortError, TenantId, Timestamp};
 use rusqlite::{Row, Transaction, params};
 
 use crate::columns::{Col, get};
+use crate::connection::open_reader;
 use crate::database::Database;
-use crate::error::StoreError;
+use crate::error::{OpenError, StoreError};
+use crate::options::Options;
 use crate::sql;
 
 const PORT: &str = "audit log";
@@ -38,6 +42,29 @@ impl SqliteAuditLog {
             .await
             .map_err(|error| error.into_port(PORT))
     }
+}
+
+/// Reads audit records from the database at `path`, which a server may have open meanwhile: nothing is locked and nothing changes.
+/// For operators' tools; programs that have the [`Database`] open ask [`SqliteAuditLog`].
+///
+/// It blocks while it reads.
+///
+/// # Errors
+/// [`OpenError`] when the file cannot be opened or read, or is another program's.
+pub fn read_audit_records(
+    path: &Path,
+    tenant: &TenantId,
+    query: &AuditQuery,
+    after: Option<(Timestamp, AuditId)>,
+    limit: u32,
+    now: Timestamp,
+) -> Result<AuditPage, OpenError> {
+    // Where there is no file, reading must not look like an empty one.
+    std::fs::metadata(path).map_err(OpenError::File)?;
+    let mut connection = open_reader(path, &Options::default())?;
+    let damaged = |error: rusqlite::Error| OpenError::Damaged(error.into());
+    let transaction = connection.transaction().map_err(damaged)?;
+    list(&transaction, tenant, query, after, limit, now).map_err(|error| OpenError::Damaged(error.into()))
 }
 
 #[async_trait]

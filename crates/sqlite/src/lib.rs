@@ -40,7 +40,7 @@ mod telemetry;
 mod token_ledger;
 mod writer;
 
-pub use audit_log::SqliteAuditLog;
+pub use audit_log::{SqliteAuditLog, read_audit_records};
 pub use cache::SqliteCache;
 pub use corpus::SqliteCorpus;
 pub use database::{Database, Stats};
