@@ -153,15 +153,8 @@ pub(crate) fn router(
         models.retry,
         models.timeouts.first_token,
     );
-    let speaking = SpeechGateway::new(
-        Arc::new(catalogs.speech),
-        Arc::clone(&clock),
-        Arc::clone(&ids),
-        models.breaker,
-        models.retry,
-        models.timeouts,
-    );
     let admission = Admission::new(books, lifetime);
+    let speech = speech(config, catalogs.speech, &admission, &clock, &ids);
     let search = SearchPorts {
         admission: admission.clone(),
         models: gateway.clone(),
@@ -193,7 +186,6 @@ pub(crate) fn router(
     };
     let tools = ToolService::new(ToolRegistry::built_in(ingest.clone()), tools, config.tools.clone());
     let embed = EmbedPorts { admission: admission.clone(), embeddings, clock: Arc::clone(&clock) };
-    let speech = SpeechPorts { admission: admission.clone(), speech: speaking, clock: Arc::clone(&clock) };
     let chat = ChatPorts {
         admission,
         models: gateway,
@@ -219,7 +211,7 @@ pub(crate) fn router(
         tools,
         documents: DocumentService::new(Arc::clone(&stores.corpus)),
         embeddings: EmbedService::new(embed, request_timeout),
-        speech: SpeechService::new(speech, SpeechSettings { request_timeout, send_timeout }),
+        speech,
         clock: Arc::clone(&clock),
         ids,
         readiness: Arc::new(StoresAnswer { stores: stores.clone(), clock }),
@@ -232,6 +224,28 @@ pub(crate) fn router(
         keep_alive: config.server.keep_alive,
     };
     enigma_http::router(App::new(ports, settings).bounded(config.overload))
+}
+
+/// Who speaks.
+fn speech(
+    config: &Config,
+    catalog: StaticSpeechCatalog,
+    admission: &Admission,
+    clock: &Arc<dyn Clock>,
+    ids: &Arc<dyn IdSource>,
+) -> SpeechService {
+    let (models, chat) = (&config.models, &config.chat);
+    let speech = SpeechGateway::new(
+        Arc::new(catalog),
+        Arc::clone(clock),
+        Arc::clone(ids),
+        models.breaker,
+        models.retry,
+        models.timeouts,
+    );
+    let ports = SpeechPorts { admission: admission.clone(), speech, clock: Arc::clone(clock) };
+    let settings = SpeechSettings { request_timeout: chat.request_timeout, send_timeout: chat.send_timeout };
+    SpeechService::new(ports, settings)
 }
 
 /// Ready while the stores answer. The models need no look: the on-device one was loaded before anything listened, and of the

@@ -89,15 +89,8 @@ pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
         config.models.timeouts.first_token,
     )
     .with_model(config.embedding_model.clone());
-    let speaking = SpeechGateway::new(
-        Arc::new(speech),
-        Arc::clone(&clock),
-        Arc::clone(&ids),
-        config.models.breaker,
-        config.models.retry,
-        config.models.timeouts,
-    );
     let admission = Admission::new(Arc::new(books.clone()), lifetime);
+    let speech = speaking(config, speech, &admission, &clock, &ids);
     let idempotency: Arc<dyn IdempotencyStore> = Arc::new(ObjectIdempotencyStore::new(objects));
     let Retrieval { corpus, cache } = Retrieval::from_env(config, env, Arc::clone(&directory))?;
     let search = SearchPorts {
@@ -133,7 +126,6 @@ pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
     };
     let tools = ToolService::new(ToolRegistry::built_in(ingest.clone()), tools, config.tools.clone());
     let embed = EmbedPorts { admission: admission.clone(), embeddings, clock: Arc::clone(&clock) };
-    let speech = SpeechPorts { admission: admission.clone(), speech: speaking, clock: Arc::clone(&clock) };
     let chat = ChatPorts {
         admission,
         models,
@@ -160,12 +152,34 @@ pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
         tools,
         documents: DocumentService::new(corpus),
         embeddings: EmbedService::new(embed, request_timeout),
-        speech: SpeechService::new(speech, SpeechSettings { request_timeout, send_timeout }),
+        speech,
         readiness: Arc::new(BindingsAnswer { books, listed, clock: Arc::clone(&clock) }),
         clock,
         ids,
     };
     Ok(enigma_http::router(App::new(ports, config.http.clone())))
+}
+
+/// Who speaks.
+fn speaking(
+    config: &Config,
+    catalog: StaticSpeechCatalog,
+    admission: &Admission,
+    clock: &Arc<dyn Clock>,
+    ids: &Arc<dyn IdSource>,
+) -> SpeechService {
+    let (models, chat) = (&config.models, &config.chat);
+    let speech = SpeechGateway::new(
+        Arc::new(catalog),
+        Arc::clone(clock),
+        Arc::clone(ids),
+        models.breaker,
+        models.retry,
+        models.timeouts,
+    );
+    let ports = SpeechPorts { admission: admission.clone(), speech, clock: Arc::clone(clock) };
+    let settings = SpeechSettings { request_timeout: chat.request_timeout, send_timeout: chat.send_timeout };
+    SpeechService::new(ports, settings)
 }
 
 /// The models: those that answer, those that embed, and those that speak.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use futures_channel::oneshot;
 
 use self::answer::Answer;
+use self::rounds::Frame;
 use self::tool::{RunTool, ToolFailed};
 use super::command::{ChatCommand, ChatDone, ChatEvent, StreamFailure};
 use super::error::{ChatError, ChatRejected};
@@ -216,7 +217,8 @@ impl Conduct {
                 let (answer, tokens_in) = match &offered {
                     None => (self.pump(client, reply, call.max_tokens, true).await, tokens_in),
                     Some(offered) => {
-                        self.answer_in_rounds(client, plan, &permit, reply, &mut call, offered, tokens).await
+                        let frame = Frame { plan, permit: &permit, offered, reserved: tokens };
+                        self.answer_in_rounds(client, frame, reply, &mut call).await
                     }
                 };
                 self.conclude(turn, permit, answer, tokens_in).await

@@ -241,10 +241,10 @@ async fn a_call_that_cannot_be_made_is_told_to_the_model_and_put_on_record() {
     }
     assert!(told[7]["result"].is_object());
     assert!(!format!("{told:?}").contains("secret"));
-    use AuditOutcome::{Denied, Failed, Invalid, NotFound, Succeeded};
     let mut found = outcomes(&world).await;
     found.sort_by_key(|outcome| format!("{outcome:?}"));
-    assert_eq!(found, [Denied, Failed, Invalid, Invalid, NotFound, Succeeded]);
+    let named: Vec<_> = found.iter().map(|outcome| outcome.as_str()).collect();
+    assert_eq!(named, ["denied", "failed", "invalid", "invalid", "not_found", "succeeded"]);
     world.assert_nothing_is_held().await;
 }
 

@@ -179,16 +179,7 @@ impl Host {
             ids: Arc::clone(&ids),
         };
         let embed = EmbedPorts { admission: admission.clone(), embeddings, clock: Arc::clone(&clock) };
-        let speaker = SpeechRoute { provider: "tone".parse().unwrap(), synthesizer: Arc::new(ToneSynthesizer) };
-        let speaking = SpeechGateway::new(
-            Arc::new(StaticSpeechCatalog::new().with_model("t".parse().unwrap(), speaker)),
-            Arc::clone(&clock),
-            Arc::clone(&ids),
-            BreakerPolicy::default(),
-            RetryPolicy::default(),
-            ModelTimeouts::default(),
-        );
-        let speech = SpeechPorts { admission: admission.clone(), speech: speaking, clock: Arc::clone(&clock) };
+        let speech = speech(&admission, &clock, &ids);
         // The scripted model answers what the tests ask, and no side questions.
         let searching = SearchSettings { rewrite_timeout: None, follow_up_wait: None, ..SearchSettings::default() };
         let ingesting = IngestService::new(ingest, IngestSettings::default());
@@ -222,7 +213,7 @@ impl Host {
             tools,
             documents: DocumentService::new(corpus),
             embeddings: EmbedService::new(embed, Duration::from_secs(60)),
-            speech: SpeechService::new(speech, SpeechSettings::default()),
+            speech,
             clock,
             ids,
             readiness: Arc::clone(&check) as _,
@@ -274,4 +265,19 @@ impl Host {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         Answered { status: parts.status, headers: parts.headers, text }
     }
+}
+
+/// Somebody who hums.
+fn speech(admission: &Admission, clock: &Arc<dyn Clock>, ids: &Arc<dyn IdSource>) -> SpeechService {
+    let speaker = SpeechRoute { provider: "tone".parse().unwrap(), synthesizer: Arc::new(ToneSynthesizer) };
+    let speech = SpeechGateway::new(
+        Arc::new(StaticSpeechCatalog::new().with_model("t".parse().unwrap(), speaker)),
+        Arc::clone(clock),
+        Arc::clone(ids),
+        BreakerPolicy::default(),
+        RetryPolicy::default(),
+        ModelTimeouts::default(),
+    );
+    let ports = SpeechPorts { admission: admission.clone(), speech, clock: Arc::clone(clock) };
+    SpeechService::new(ports, SpeechSettings::default())
 }
