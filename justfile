@@ -57,6 +57,10 @@ bench-core:
 bench-search *CHUNKS:
     cargo run --release -p enigma-sqlite --example bench_search -- {{ CHUNKS }}
 
+# Tell how well search finds what it should, over the judged corpus, with the on-device embedder
+eval-retrieval:
+    cargo test -p enigma-conformance --test quality -- --nocapture
+
 # Run the server for ten minutes at half of its peak: memory flat, no file left open
 soak:
     ENIGMA_SOAK_SECONDS=600 cargo test --release -p enigma-conformance --test soak -- --nocapture

@@ -73,27 +73,41 @@ async fn scores(api: &Api, mode: &str, collection: &TestCollection) -> Scores {
     evaluate(&collection.questions, &rankings).unwrap()
 }
 
+/// What a mode has reached, from `baseline.json`.
+fn baseline(mode: &str) -> Scores {
+    let all: Value = serde_json::from_str(include_str!("../retrieval/data/baseline.json")).unwrap();
+    let of = |name: &str| all[mode][name].as_f64().unwrap();
+    Scores { ndcg_at_10: of("ndcgAt10"), recall_at_5: of("recallAt5"), mrr: of("mrr") }
+}
+
+/// The three numbers, with their names.
+fn named(scores: Scores) -> [(&'static str, f64); 3] {
+    [("nDCG@10", scores.ndcg_at_10), ("recall@5", scores.recall_at_5), ("MRR", scores.mrr)]
+}
+
 #[tokio::test]
 async fn search_finds_what_it_should() {
     let (upstream, collection) = (Upstream::start(), TestCollection::committed().unwrap());
     let server = start(&upstream);
     let api = server.tenant(TENANT);
     ingest(&api, &collection).await;
+    let mut reached = BTreeMap::new();
     for mode in ["keyword", "vector", "hybrid"] {
-        println!("{mode:8} {}", scores(&api, mode, &collection).await);
+        let scores = scores(&api, mode, &collection).await;
+        // What `just eval-retrieval` is for.
+        println!("{mode:<8} {scores}");
+        reached.insert(mode, scores);
     }
-    if let Ok(path) = std::env::var("DUMP") {
-        let mut all = serde_json::Map::new();
-        for q in &collection.questions {
-            let mut entry = json!({});
-            for mode in ["keyword", "vector"] {
-                let body = json!({ "query": q.question, "mode": mode, "topK": 20 });
-                let data = api.post("/search", &body).await.ok();
-                entry[mode] =
-                    data["sources"].as_array().unwrap().iter().map(|s| json!([s["docId"], s["score"]])).collect();
-            }
-            all.insert(q.id.clone(), entry);
+    for (mode, scores) in &reached {
+        for ((name, now), (_, before)) in named(*scores).into_iter().zip(named(baseline(mode))) {
+            assert!(now >= before - TOLERANCE, "{name} of {mode} has dropped from {before:.4} to {now:.4}");
+            // A baseline that is left behind would let later changes lose what was won.
+            assert!(now <= before + TOLERANCE, "{name} of {mode} has risen to {now:.4}: write it into baseline.json");
         }
-        std::fs::write(path, Value::Object(all).to_string()).unwrap();
     }
+    let best = |of: fn(Scores) -> f64| of(reached["keyword"]).max(of(reached["vector"]));
+    let hybrid = reached["hybrid"];
+    assert!(hybrid.ndcg_at_10 >= best(|it| it.ndcg_at_10), "hybrid is worse than one of its parts: {hybrid}");
+    assert!(hybrid.recall_at_5 >= best(|it| it.recall_at_5), "hybrid is worse than one of its parts: {hybrid}");
+    assert!(hybrid.mrr >= best(|it| it.mrr), "hybrid is worse than one of its parts: {hybrid}");
 }

@@ -34,8 +34,6 @@ pub struct Config {
     pub models: ModelsConfig,
     /// OpenAI-compatible endpoints. What none of them serves, Workers AI does.
     pub providers: Vec<ProviderConfig>,
-    /// The model that embeds, before the tenant's own.
-    pub embedding_model: Option<ModelId>,
     /// The metadata that the vector index can filter by.
     pub metadata_indexes: MetadataIndexes,
     /// The AI Gateway of tenants that have none of their own.

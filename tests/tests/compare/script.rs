@@ -10,7 +10,7 @@ use enigma_conformance::tenant::{hash, key_of};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::KEY;
+use super::{KEY, retrieval};
 
 /// A request.
 #[derive(Clone)]
@@ -42,11 +42,11 @@ impl Ask {
     }
 
     /// By the tenant's name and key.
-    fn by(self, tenant: &str) -> Self {
+    pub(super) fn by(self, tenant: &str) -> Self {
         self.with("x-tenant-id", tenant).with("x-api-key", &key_of(tenant))
     }
 
-    fn with(self, name: &'static str, value: &str) -> Self {
+    pub(super) fn with(self, name: &'static str, value: &str) -> Self {
         self.with_bytes(name, value.as_bytes())
     }
 
@@ -61,21 +61,21 @@ impl Ask {
         self
     }
 
-    fn keep(mut self, name: &'static str, place: &'static str) -> Self {
+    pub(super) fn keep(mut self, name: &'static str, place: &'static str) -> Self {
         self.keep = Some((name, place));
         self
     }
 }
 
-fn get(path: impl Into<String>) -> Ask {
+pub(super) fn get(path: impl Into<String>) -> Ask {
     Ask::new(Method::GET, path)
 }
 
-fn delete(path: impl Into<String>) -> Ask {
+pub(super) fn delete(path: impl Into<String>) -> Ask {
     Ask::new(Method::DELETE, path)
 }
 
-fn post(path: &str, body: &Value) -> Ask {
+pub(super) fn post(path: &str, body: &Value) -> Ask {
     Ask::new(Method::POST, path).body("application/json", body.to_string())
 }
 
@@ -103,7 +103,7 @@ fn complete(message: &str, more: &Value) -> Ask {
 }
 
 /// A window that does not move while this runs.
-fn still(limit: u32) -> Value {
+pub(super) fn still(limit: u32) -> Value {
     json!({ "perMinute": limit, "windowSec": 7200 })
 }
 
@@ -139,17 +139,18 @@ pub(super) fn tenants() -> Vec<Tenant> {
         json!([hash(&key_of("same-keys")), { "hash": hash("same-search-key"), "id": "s", "scopes": ["search"] }]);
     tenants.push(plain("same-keys").with("apiKeys", scoped));
     tenants.push(plain("same-open").open());
+    tenants.extend(retrieval::tenants());
     tenants
 }
 
 pub(super) fn script() -> Vec<Step> {
     let parts =
         [who_asks(), around(), routes(), wrong_chats(), wrong_completions(), wrong_bodies(), chats(), sessions()];
-    let more = [limits(), budgets(), idempotency(), models(), openai(), pages(), odd_requests()];
+    let more = [limits(), budgets(), idempotency(), models(), openai(), pages(), odd_requests(), retrieval::script()];
     parts.into_iter().chain(more).flatten().collect()
 }
 
-fn asks(asks: impl IntoIterator<Item = Ask>) -> Vec<Step> {
+pub(super) fn asks(asks: impl IntoIterator<Item = Ask>) -> Vec<Step> {
     asks.into_iter().map(Step::Ask).collect()
 }
 

@@ -158,10 +158,10 @@ impl Side {
             ("timestamp" | "createdAt" | "updatedAt", Value::String(text)) => {
                 text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect::<String>().into()
             }
-            ("nextCursor", Value::String(text)) => {
-                let (time, id) = text.split_once('_').unwrap();
-                format!("{}_{}", "0".repeat(time.len()), self.mask(name, id)).into()
-            }
+            ("nextCursor", Value::String(text)) => match text.split_once('_') {
+                Some((time, id)) => format!("{}_{}", "0".repeat(time.len()), self.mask(name, id)).into(),
+                None => text.into(),
+            },
             (_, Value::String(text)) => self.mask(name, &text).into(),
             (_, Value::Array(values)) => {
                 let values = values.into_iter().enumerate();

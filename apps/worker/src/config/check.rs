@@ -24,7 +24,6 @@ pub(super) fn check(variables: Variables<'_>) -> Result<Config, Vec<ConfigProble
     let tenants = tenants(&mut checker);
     let chat = chat(&mut checker);
     let models = models(&mut checker);
-    let embedding_model = checker.parsed("EMBEDDING_MODEL_ID");
     let metadata_indexes = checker.text("VECTORIZE_METADATA_INDEXES").unwrap_or_default().parse();
     let metadata_indexes = checker.checked("VECTORIZE_METADATA_INDEXES", metadata_indexes).unwrap_or_default();
     let gateway_id = gateway_id(&mut checker);
@@ -38,7 +37,6 @@ pub(super) fn check(variables: Variables<'_>) -> Result<Config, Vec<ConfigProble
             chat,
             models,
             providers,
-            embedding_model,
             metadata_indexes,
             gateway_id,
             ai_models,

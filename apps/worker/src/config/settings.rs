@@ -37,8 +37,6 @@ pub const SETTINGS: &[Setting] = &[
         "The model that answers where the request names none, before the tenant's own"),
     setting("FALLBACK_MODEL_ID", None,
         "The model that answers where the first one cannot, before the tenant's own"),
-    setting("EMBEDDING_MODEL_ID", None,
-        "The model that is to embed documents, before the tenant's own. Nothing embeds yet"),
     setting("VECTORIZE_METADATA_INDEXES", None,
         "The metadata indexes that the vector index was made with, such as `lang:string,year:number`; at most 10. Filters by them are answered by Vectorize"),
     setting("MAX_MESSAGE_COUNT", Some("50"),
@@ -103,10 +101,9 @@ mod tests {
     ];
 
     /// What only a Worker has.
-    const ONLY_HERE: [&str; 7] = [
+    const ONLY_HERE: [&str; 6] = [
         "ENIGMA_TENANTS_REFRESH_SECONDS",
         "ENIGMA_TENANTS_REFUSE_SECONDS",
-        "EMBEDDING_MODEL_ID",
         "VECTORIZE_METADATA_INDEXES",
         "ENIGMA_GATEWAY_ID",
         "ENIGMA_AI_MODELS",

@@ -61,10 +61,12 @@ pub(super) fn decoded(text: &str) -> Option<Vec<f32>> {
     rest.is_empty().then(|| numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
 }
 
-/// The tenant's generation and space.
-pub(super) fn state(tenant: &TenantId) -> Statement {
-    let sql = "SELECT generation, model, dimensions FROM corpus_tenants WHERE tenant = ?1";
-    Statement::new(sql, with_tenant(tenant))
+/// The tenant's generation and space, and how many chunks were published in the last `late` seconds.
+pub(super) fn state(tenant: &TenantId, late: u32) -> Statement {
+    let sql = "SELECT t.generation, t.model, t.dimensions, (SELECT COALESCE(SUM(v.chunks), 0) FROM corpus_versions v
+            WHERE v.owner = t.id AND v.state = 1 AND v.visible_at > unixepoch() - ?2) AS recent
+        FROM corpus_tenants t WHERE t.tenant = ?1";
+    Statement::new(sql, vec![text(tenant.as_str()), small(late)])
 }
 
 /// Adds chunks to a version, unless it is published; tells its state and the name of its vectors.

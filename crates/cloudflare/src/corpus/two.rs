@@ -193,8 +193,11 @@ impl<T: Tables, V: VectorIndex> TwoStores<T, V> {
 #[async_trait]
 impl<T: Tables, V: VectorIndex> Corpus for TwoStores<T, V> {
     async fn state(&self, tenant: &TenantId) -> Result<CorpusState, PortError> {
-        let rows = self.ask(statements::state(tenant)).await?;
-        rows.first().map_or_else(|| Ok(CorpusState::default()), state)
+        let rows = self.ask(statements::state(tenant, self.exactness.late)).await?;
+        let Some(row) = rows.first() else { return Ok(CorpusState::default()) };
+        // So few are compared without the index, however late that is.
+        let is_settling = row.number("recent")? > u64::from(self.exactness.chunks);
+        Ok(CorpusState { is_settling, ..state(row)? })
     }
 
     async fn stage(
@@ -379,7 +382,7 @@ fn state(row: &Row) -> Result<CorpusState, PortError> {
         }),
         _ => None,
     };
-    Ok(CorpusState { generation: CorpusGeneration(row.number("generation")?), space })
+    Ok(CorpusState { generation: CorpusGeneration(row.number("generation")?), space, is_settling: false })
 }
 
 fn document(row: &Row) -> Result<Document, PortError> {

@@ -146,22 +146,37 @@ impl Run {
         opening: Opening,
     ) -> Result<(IngestDone, Option<RetrievalError>), (Opening, RetrievalRejected)> {
         let ports = &self.shared.ports;
+<<<<<<< HEAD
         let (model, chunks) = match self.prepare() {
             Ok(prepared) => prepared,
             Err(error) => return Err((opening, error.into())),
         };
+=======
+        let tenant = self.context.tenant();
+        let Some(model) = tenant.embedding_model() else {
+            return Err((opening, RetrievalError::NoEmbeddingModel.into()));
+        };
+        if !ports.embeddings.serves(tenant, model) {
+            return Err((opening, RetrievalError::from(GatewayError::UnknownModel(model.clone())).into()));
+        }
+>>>>>>> main
         let request = self.command.request;
         let entry = match ports.admission.enter(&self.context, &self.command.caller, request, self.started).await {
             Ok(entry) => entry,
             Err(error) => return Err((opening, RetrievalError::from(error).into())),
         };
         let rate = *entry.rate();
-        let Outcome { spent, record, told } = self.take_in(client, model, chunks, &entry, opening).await;
+        // Not before: a long text takes a while.
+        let Outcome { spent, record, told } = match self.chunks() {
+            Ok(chunks) => self.take_in(client, model, chunks, &entry, opening).await,
+            Err(error) => Outcome { spent: Spent::Nothing, record: None, told: Err((opening, error)) },
+        };
         // The one place where a request that got in is closed, whatever has become of it.
         degrade(ports.admission.close(&self.context, entry, spent, record.as_ref(), ports.clock.now()).await);
         told.map_err(|(opening, error)| (opening, RetrievalRejected { error, rate: Some(rate) }))
     }
 
+<<<<<<< HEAD
     /// The model that embeds, and the chunks of the document.
     fn prepare(&self) -> Result<(&ModelId, Vec<Chunk>), RetrievalError> {
         let Shared { ports, settings } = &*self.shared;
@@ -213,6 +228,19 @@ impl Run {
         Ok(self.done(model, total, Ending::Finished))
     }
 
+=======
+    /// The text in pieces.
+    fn chunks(&self) -> Result<Vec<Chunk>, RetrievalError> {
+        let chunks = chunk(&normalise(&self.command.text), &self.command.chunking);
+        let most = self.shared.settings.max_chunks;
+        match chunks.len() {
+            0 => Err(RetrievalError::NoText),
+            count if count > most => Err(RetrievalError::TooManyChunks { chunks: count, most }),
+            _ => Ok(chunks),
+        }
+    }
+
+>>>>>>> main
     /// Embeds and stages every chunk, and publishes the document.
     async fn take_in(
         &self,

@@ -168,6 +168,9 @@ pub struct CorpusState {
     pub generation: CorpusGeneration,
     /// Where its vectors are; `None` while it has no documents.
     pub space: Option<EmbeddingSpace>,
+    /// Whether a search may still miss what was published lately, because an index learns of it later. What is found then is good
+    /// enough to answer with, and not to keep.
+    pub is_settling: bool,
 }
 
 /// The version that chunks are staged for.

@@ -202,9 +202,10 @@ impl Run {
             }
             Err(ending) => return self.refused(permit, plan.primary(), ending, opening, early(ending).into()),
         };
+        let is_lasting = !found.is_degraded && !state.is_settling;
         if found.sources.is_empty() {
             let kept = Arc::new(self.without_model(plan, NOTHING_FOUND));
-            if !found.is_degraded {
+            if is_lasting {
                 self.keep(key, &kept).await;
             }
             flight.land(&kept);
@@ -249,7 +250,7 @@ impl Run {
         if is_whole && !answer.text.trim().is_empty() {
             let kept = Arc::new(KeptSearch { sources, answer: answer.text, done: done.clone() });
             // Whoever asks later may find more; whoever asks now would not.
-            if !found.is_degraded {
+            if is_lasting {
                 self.keep(key, &kept).await;
             }
             flight.land(&kept);

@@ -1,6 +1,7 @@
 //! Ports that fail, die, hang or lose their answers on demand, and a model that knows what it is asked for.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -98,12 +99,15 @@ impl Faults {
 pub(crate) struct FaultyCorpus {
     pub(crate) inner: MemoryCorpus,
     pub(crate) faults: Faults,
+    /// Whether it says that it may miss something.
+    pub(crate) is_settling: AtomicBool,
 }
 
 #[async_trait]
 impl Corpus for FaultyCorpus {
     async fn state(&self, tenant: &TenantId) -> Result<CorpusState, PortError> {
-        self.faults.around("state", self.inner.state(tenant)).await
+        let state = self.faults.around("state", self.inner.state(tenant)).await?;
+        Ok(CorpusState { is_settling: self.is_settling.load(Ordering::Relaxed), ..state })
     }
 
     async fn stage(
@@ -165,14 +169,14 @@ pub(crate) struct FaultyCache {
     /// What was put, under which key.
     pub(crate) puts: Mutex<Vec<(String, String)>>,
     /// Every value that is got is broken.
-    pub(crate) is_broken: std::sync::atomic::AtomicBool,
+    pub(crate) is_broken: AtomicBool,
 }
 
 #[async_trait]
 impl Cache for FaultyCache {
     async fn get(&self, tenant: &TenantId, key: &str, now: Timestamp) -> Result<Option<String>, PortError> {
         let got = self.faults.around("get", self.inner.get(tenant, key, now)).await?;
-        let is_broken = self.is_broken.load(std::sync::atomic::Ordering::Relaxed);
+        let is_broken = self.is_broken.load(Ordering::Relaxed);
         Ok(got.map(|text| if is_broken { text[..text.len() / 2].to_owned() } else { text }))
     }
 

@@ -105,6 +105,21 @@ async fn two_tenants_never_share() {
 }
 
 #[tokio::test]
+async fn an_answer_from_a_corpus_that_is_settling_is_not_kept() {
+    let (world, _) = World::stocked(Setup::default()).await;
+    for _ in 0..3 {
+        world.model.answers.push(brewed());
+    }
+    world.corpus.is_settling.store(true, Ordering::Relaxed);
+    assert_eq!(asked(&world, |_| {}).await.0, CacheStatus::Miss);
+    assert_eq!(asked(&world, |_| {}).await.0, CacheStatus::Miss);
+    world.corpus.is_settling.store(false, Ordering::Relaxed);
+    assert_eq!(asked(&world, |_| {}).await.0, CacheStatus::Miss);
+    assert_eq!(asked(&world, |_| {}).await.0, CacheStatus::Hit);
+    world.assert_closed().await;
+}
+
+#[tokio::test]
 async fn a_change_of_the_corpus_makes_older_answers_unreachable() {
     let (world, _) = World::stocked(Setup::default()).await;
     for _ in 0..5 {

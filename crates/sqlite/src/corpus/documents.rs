@@ -25,7 +25,7 @@ pub(crate) struct CorpusRow {
 
 impl CorpusRow {
     pub(crate) fn state(self) -> CorpusState {
-        CorpusState { generation: CorpusGeneration(self.generation), space: self.space }
+        CorpusState { generation: CorpusGeneration(self.generation), space: self.space, is_settling: false }
     }
 }
 

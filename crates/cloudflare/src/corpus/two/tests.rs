@@ -304,9 +304,12 @@ fn what_is_recent_is_compared_until_the_index_can_know_it() {
     now(stores.stage(&acme(), staging, &chunks(6, "many"), NOON)).unwrap();
     now(stores.publish(&acme(), version(2), &large, &space(), 6, NOON)).unwrap().unwrap();
     assert_eq!(near(&stores).unwrap(), [], "eleven are too many to be compared, also of the recent ones");
+    let is_settling = || now(stores.state(&acme())).unwrap().is_settling;
+    assert!(is_settling(), "nobody should keep that");
     let long_ago = "UPDATE corpus_versions SET visible_at = unixepoch() - 181 WHERE document = 'large'";
     stores.tables.0.lock().unwrap().execute(long_ago, []).unwrap();
     assert_eq!(near(&stores).unwrap().len(), 5, "now only one document is recent");
+    assert!(!is_settling());
     stores.index.set(Vectors::settle);
     assert_eq!(near(&stores).unwrap().len(), 11);
 }
@@ -418,7 +421,7 @@ fn questions_are_answered_from_indexes() {
     let word = "word".to_owned();
     let weights = [(&word, 1.0)];
     let mut all = vec![
-        statements::state(&acme()),
+        statements::state(&acme(), 180),
         statements::documents(&acme(), None, 10).unwrap(),
         statements::vectors(&acme(), &filter, Among::All),
         statements::vectors(&acme(), &filter, Among::Recent(180)),
