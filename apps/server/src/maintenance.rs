@@ -95,7 +95,10 @@ impl Maintenance {
         }
         match &self.stores.durable {
             Some(durable) => Ok(durable.maintenance.sweep(tenant.id(), tenant.retention(), now).await?.total()),
-            None => self.stores.sessions.sweep(tenant.id(), tenant.retention(), now).await,
+            None => {
+                let messages = self.stores.sessions.sweep(tenant.id(), tenant.retention(), now).await?;
+                Ok(messages + self.stores.audit.sweep(tenant.id(), now).await?)
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ use enigma_core::ports::{Clock, IdSource, TenantDirectory, TokenVerifier, TurnQu
 use enigma_core::search::{SearchPorts, SearchService};
 use enigma_core::tenant::Resolver;
 use enigma_core::token::KeyAgePolicy;
+use enigma_core::tools::{ToolPorts, ToolRegistry, ToolService, ToolSettings};
 use enigma_http::{App, AppPorts, HttpSettings, Readiness};
 use enigma_jwt::JwtVerifier;
 use enigma_memory::{MemoryRateLimiter, MemoryStreamSlots, MemoryTenantDirectory, MemoryTurnQueue};
@@ -149,12 +150,25 @@ pub(crate) fn router(
     };
     let (request_timeout, send_timeout) = (config.chat.request_timeout, config.chat.send_timeout);
     let ingesting = IngestSettings { request_timeout, send_timeout, ..IngestSettings::default() };
+    let ingest = IngestService::new(ingest, ingesting);
+    let tools = ToolPorts {
+        admission: admission.clone(),
+        models: gateway.clone(),
+        idempotency: Arc::clone(&stores.idempotency),
+        audit: Arc::clone(&stores.audit),
+        clock: Arc::clone(&clock),
+        ids: Arc::clone(&ids),
+    };
+    let overrides = config.chat.overrides.clone();
+    let with_tools = ToolSettings { overrides, request_timeout, ..ToolSettings::default() };
+    let tools = ToolService::new(ToolRegistry::built_in(ingest.clone()), tools, with_tools);
     let embed = EmbedPorts { admission: admission.clone(), embeddings, clock: Arc::clone(&clock) };
     let chat = ChatPorts {
         admission,
         models: gateway,
         turns,
         idempotency: Arc::clone(&stores.idempotency),
+        tools: Some(tools.clone()),
         clock: Arc::clone(&clock),
         ids: Arc::clone(&ids),
     };
@@ -170,7 +184,8 @@ pub(crate) fn router(
             DELETION_PATIENCE,
         ),
         search: SearchService::new(search, config.search.clone()),
-        ingest: IngestService::new(ingest, ingesting),
+        ingest,
+        tools,
         documents: DocumentService::new(Arc::clone(&stores.corpus)),
         embeddings: EmbedService::new(embed, request_timeout),
         clock: Arc::clone(&clock),

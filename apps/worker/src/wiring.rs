@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::Router;
 use enigma_cloudflare::{
-    AiBinding, D1SessionIndex, KvTenantDirectory, MissingBinding, ObjectBooks, ObjectIdempotencyStore, ObjectSessions,
-    Objects, TenantRules, UsageDataset, WorkerClock, WorkerIds, WorkersAiEmbedder, WorkersAiModel,
+    AiBinding, D1AuditLog, D1SessionIndex, KvTenantDirectory, MissingBinding, ObjectBooks, ObjectIdempotencyStore,
+    ObjectSessions, Objects, TenantRules, UsageDataset, WorkerClock, WorkerIds, WorkersAiEmbedder, WorkersAiModel,
 };
 use enigma_core::admission::Admission;
 use enigma_core::chat::{ChatPorts, ChatService, SessionService};
@@ -21,6 +21,7 @@ use enigma_core::ports::{
 };
 use enigma_core::search::{SearchPorts, SearchService, SearchSettings};
 use enigma_core::tenant::Resolver;
+use enigma_core::tools::{ToolPorts, ToolRegistry, ToolService, ToolSettings};
 use enigma_core::{PortError, ProviderId, RequestId, TenantId, Timestamp};
 use enigma_http::{App, AppPorts, Readiness};
 use enigma_openai::{OpenAiEmbedder, OpenAiModel};
@@ -109,12 +110,25 @@ pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
     let overrides = config.chat.overrides.clone();
     let searching = SearchSettings { overrides, request_timeout, send_timeout, ..SearchSettings::default() };
     let ingesting = IngestSettings { request_timeout, send_timeout, ..IngestSettings::default() };
+    let ingest = IngestService::new(ingest, ingesting);
+    let tools = ToolPorts {
+        admission: admission.clone(),
+        models: models.clone(),
+        idempotency: Arc::clone(&idempotency),
+        audit: Arc::new(D1AuditLog::from_env(env)?),
+        clock: Arc::clone(&clock),
+        ids: Arc::clone(&ids),
+    };
+    let overrides = config.chat.overrides.clone();
+    let with_tools = ToolSettings { overrides, request_timeout, ..ToolSettings::default() };
+    let tools = ToolService::new(ToolRegistry::built_in(ingest.clone()), tools, with_tools);
     let embed = EmbedPorts { admission: admission.clone(), embeddings, clock: Arc::clone(&clock) };
     let chat = ChatPorts {
         admission,
         models,
         turns: Arc::clone(&sessions) as _,
         idempotency,
+        tools: Some(tools.clone()),
         clock: Arc::clone(&clock),
         ids: Arc::clone(&ids),
     };
@@ -131,7 +145,8 @@ pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
             DELETION_PATIENCE,
         ),
         search: SearchService::new(search, searching),
-        ingest: IngestService::new(ingest, ingesting),
+        ingest,
+        tools,
         documents: DocumentService::new(corpus),
         embeddings: EmbedService::new(embed, request_timeout),
         readiness: Arc::new(BindingsAnswer { books, listed, clock: Arc::clone(&clock) }),

@@ -2,6 +2,7 @@
 
 mod ai;
 mod analytics;
+mod audit_log;
 mod books;
 mod call;
 mod corpus;
@@ -20,6 +21,7 @@ mod vectorize;
 
 pub use ai::{AbortOnDrop, AiBinding, JsBody, MissingBinding, WorkersAiEmbedder, WorkersAiModel};
 pub use analytics::UsageDataset;
+pub use audit_log::D1AuditLog;
 pub use books::ObjectBooks;
 pub use call::Objects;
 pub use corpus::{D1VectorizeCorpus, Exactness, IndexTooSmall, InvalidIndexes, MetadataIndexes};

@@ -34,6 +34,7 @@
 //! Those lie beside the adapter.
 #![expect(clippy::missing_panics_doc, reason = "a case panics when the promise that it is named after is broken")]
 
+pub mod audit_log;
 pub mod cache;
 pub mod corpus;
 pub mod embedder;

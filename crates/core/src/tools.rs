@@ -32,6 +32,8 @@ pub use error::{ToolError, ToolFailure, ToolRejected};
 pub use extract_entities::ExtractEntities;
 pub use ingest_docs::IngestDocs;
 pub use lenient::json_objects;
+pub(crate) use perform::{Part, Performed, ReadyTool, ending as tool_ending};
+pub(crate) use prompt::data_block;
 pub use registry::{InvalidTool, ToolRegistry};
 pub use run::{Question, ToolRun};
 pub use schema::{InvalidSchema, Schema, Violation};

@@ -10,6 +10,7 @@ use enigma_core::ingest::{DocumentService, IngestService};
 use enigma_core::ports::{Clock, IdSource, TenantDirectory};
 use enigma_core::search::SearchService;
 use enigma_core::tenant::Resolver;
+use enigma_core::tools::ToolService;
 
 use crate::overload::{Overload, OverloadLimits};
 
@@ -67,6 +68,8 @@ pub struct AppPorts {
     pub ingest: IngestService,
     /// Lists and deletes documents.
     pub documents: DocumentService,
+    /// Has tools do their work.
+    pub tools: ToolService,
     /// Embeds texts.
     pub embeddings: EmbedService,
     /// The time.

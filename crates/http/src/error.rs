@@ -11,6 +11,7 @@ use enigma_core::limit::RateStatus;
 use enigma_core::model::{GatewayError, ModelError};
 use enigma_core::search::{RetrievalError, RetrievalRejected};
 use enigma_core::tenant::{AccessError, ScopeRequired};
+use enigma_core::tools::{ToolError, ToolFailure, ToolRejected, Violation};
 use enigma_core::{PortError, Timestamp};
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -54,6 +55,10 @@ codes! {
     InvalidJson = "invalid_json", BAD_REQUEST, "The body is not valid JSON";
     /// A field is missing or wrong.
     InvalidRequest = "invalid_request", BAD_REQUEST, "Invalid request";
+    /// The tool that a chat named has no result.
+    ToolError = "tool_error", BAD_REQUEST, "The tool has no result";
+    /// The parameters of a tool break its schema.
+    ValidationFailed = "VALIDATION_FAILED", BAD_REQUEST, "The parameters do not keep to the tool's schema";
     /// Credentials are missing or wrong.
     Unauthorized = "unauthorized", UNAUTHORIZED, "Credentials are missing or wrong";
     /// The credentials are another tenant's.
@@ -64,10 +69,14 @@ codes! {
     ModelNotAllowed = "model_not_allowed", FORBIDDEN, "The model is not allowed for this tenant";
     /// The feature is switched off.
     FeatureDisabled = "feature_disabled", FORBIDDEN, "The feature is not enabled for this tenant";
+    /// The caller may not use the tool.
+    PermissionDenied = "PERMISSION_DENIED", FORBIDDEN, "The tool is not allowed here";
     /// No such tenant.
     TenantUnknown = "tenant_unknown", NOT_FOUND, "No such tenant";
     /// No such thing.
     NotFound = "not_found", NOT_FOUND, "Not found";
+    /// No such tool.
+    ToolNotFound = "TOOL_NOT_FOUND", NOT_FOUND, "There is no such tool";
     /// The route exists, for other methods.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The route does not answer this method";
     /// The first request with this key still runs.
@@ -86,6 +95,10 @@ codes! {
     TooManyStreams = "too_many_streams", TOO_MANY_REQUESTS, "Too many answers are under way";
     /// A fault of ours.
     Internal = "internal_error", INTERNAL_SERVER_ERROR, "Internal error";
+    /// The tool failed.
+    ExecutionError = "EXECUTION_ERROR", INTERNAL_SERVER_ERROR, "The tool failed";
+    /// The tool took too long.
+    ExecutionTimeout = "EXECUTION_TIMEOUT", INTERNAL_SERVER_ERROR, "The tool took too long";
     /// The model failed.
     AiError = "ai_error", BAD_GATEWAY, "AI provider unavailable";
     /// Something we depend on cannot be reached, or is full.
@@ -99,17 +112,27 @@ impl ErrorCode {
     pub(crate) const fn openai_type(self) -> &'static str {
         match self {
             Self::Unauthorized => "authentication_error",
-            Self::TenantMismatch | Self::ScopeRequired | Self::ModelNotAllowed | Self::FeatureDisabled => {
-                "permission_error"
-            }
+            Self::TenantMismatch
+            | Self::ScopeRequired
+            | Self::ModelNotAllowed
+            | Self::FeatureDisabled
+            | Self::PermissionDenied => "permission_error",
             Self::RateLimited | Self::TooManyStreams => "rate_limit_error",
             Self::BudgetExceeded => "insufficient_quota",
-            Self::Internal | Self::AiError | Self::Unavailable | Self::AiTimeout => "server_error",
+            Self::Internal
+            | Self::ExecutionError
+            | Self::ExecutionTimeout
+            | Self::AiError
+            | Self::Unavailable
+            | Self::AiTimeout => "server_error",
             Self::TenantRequired
             | Self::InvalidJson
             | Self::InvalidRequest
+            | Self::ToolError
+            | Self::ValidationFailed
             | Self::TenantUnknown
             | Self::NotFound
+            | Self::ToolNotFound
             | Self::MethodNotAllowed
             | Self::IdempotencyInProgress
             | Self::PayloadTooLarge
@@ -271,6 +294,17 @@ impl From<ChatError> for ApiError {
             ChatError::SessionWithoutQuestion => {
                 Self::invalid(&[Issue::new("messages", "must end with the user's where a session is kept")])
             }
+            ChatError::Tool(error) => {
+                let inner = Self::from(*error);
+                let mut details = json!({ "code": inner.code.as_str() });
+                if let (Some(all), Some(more)) =
+                    (details.as_object_mut(), inner.details.as_deref().and_then(Value::as_object))
+                {
+                    all.extend(more.clone());
+                }
+                let message = inner.message.clone();
+                Self { message, details: Some(Box::new(details)), ..Self { code: ErrorCode::ToolError, ..inner } }
+            }
             ChatError::TimedOut => Self::new(ErrorCode::AiTimeout).caused_by(error),
             // Nobody reads the answer to a client that has gone.
             ChatError::ClientGone | ChatError::ShuttingDown => Self::new(ErrorCode::Unavailable),
@@ -311,6 +345,65 @@ impl From<RetrievalError> for ApiError {
             RetrievalError::NoText => Self::invalid(&[Issue::new("text", "must not be blank")]),
             RetrievalError::Lost => Self::new(ErrorCode::Unavailable).caused_by(error),
         }
+    }
+}
+
+impl From<ToolRejected> for ApiError {
+    fn from(rejected: ToolRejected) -> Self {
+        let rate = rejected.rate.map(Box::new);
+        let error = Self::from(rejected.error);
+        Self { rate: rate.or_else(|| error.rate.clone()), ..error }
+    }
+}
+
+impl From<ToolError> for ApiError {
+    fn from(error: ToolError) -> Self {
+        let with = |code, details| Self { details: Some(Box::new(details)), ..Self::new(code) };
+        match error {
+            ToolError::Common(error) => error.into(),
+            ToolError::NotFound(_) => Self::new(ErrorCode::ToolNotFound),
+            ToolError::Denied(permission) => {
+                with(ErrorCode::PermissionDenied, json!({ "permission": permission.to_string() }))
+            }
+            ToolError::Invalid(violations) => {
+                let issues: Vec<Value> = violations.iter().map(violation).collect();
+                with(ErrorCode::ValidationFailed, json!({ "issues": issues }))
+            }
+            ToolError::TimedOut(after) => {
+                let limit = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+                with(ErrorCode::ExecutionTimeout, json!({ "timeoutMs": limit })).caused_by(error)
+            }
+            ToolError::Failed(failure) => from_failure(failure),
+        }
+    }
+}
+
+/// A place in the parameters of a tool, in both of the forms that clients use.
+fn violation(violation: &Violation) -> Value {
+    let steps = violation.pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"));
+    let path: Vec<String> = std::iter::once("params".to_owned()).chain(steps).collect();
+    json!({ "path": path, "pointer": violation.pointer, "message": violation.message })
+}
+
+/// What clients are told of a tool that failed: why, as far as that is theirs to know.
+fn from_failure(failure: ToolFailure) -> ApiError {
+    let told = |reason: &str| ApiError {
+        details: Some(Box::new(json!({ "reason": reason }))),
+        ..ApiError::new(ErrorCode::ExecutionError)
+    };
+    match failure {
+        ToolFailure::Told(message) => ApiError { message: message.into(), ..ApiError::new(ErrorCode::ExecutionError) },
+        ToolFailure::Unusable(_) => told("unusable_answer").caused_by(failure),
+        ToolFailure::Common(error) => {
+            let inner = ApiError::from(error);
+            ApiError { cause: inner.cause.clone(), ..told(inner.code.as_str()) }
+        }
+        ToolFailure::Retrieval(error) => {
+            let inner = ApiError::from(error);
+            let message = inner.message.clone();
+            ApiError { message, cause: inner.cause.clone(), ..told(inner.code.as_str()) }
+        }
+        ToolFailure::Invalid(_) | ToolFailure::Other(_) => ApiError::new(ErrorCode::ExecutionError).caused_by(failure),
     }
 }
 

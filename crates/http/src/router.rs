@@ -20,6 +20,8 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("GET", "/documents"),
     ("DELETE", "/documents/{docId}"),
     ("POST", "/search"),
+    ("GET", "/schema/tools"),
+    ("POST", "/tools/execute"),
     ("GET", "/health"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
@@ -44,6 +46,8 @@ pub fn router(app: App) -> Router {
         // Names of documents may have slashes in them.
         .route("/documents/{*document}", axum::routing::delete(routes::documents::delete))
         .route("/search", post(routes::search::search))
+        .route("/schema/tools", get(routes::tools::schema))
+        .route("/tools/execute", post(routes::tools::execute))
         .route("/health", get(routes::health::health))
         .route("/healthz", get(routes::health::alive))
         .route("/readyz", get(routes::health::ready))

@@ -7,3 +7,4 @@ pub(crate) mod ingest;
 pub(crate) mod openapi;
 pub(crate) mod search;
 pub(crate) mod sessions;
+pub(crate) mod tools;

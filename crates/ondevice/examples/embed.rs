@@ -144,6 +144,7 @@ fn service(
         Arc::new(MemorySessionIndex::default()),
     );
     let ports = ChatPorts {
+        tools: None,
         admission: Admission::new(Arc::new(books), settings.request_timeout * 2),
         models,
         turns: Arc::new(turns),

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use enigma_core::ports::{Corpus, SessionStore};
+use enigma_core::ports::{AuditLog, Corpus, SessionStore};
 use enigma_core::session::Retention;
 use enigma_core::{PortError, TenantId, Timestamp};
 use rusqlite::Connection;
 
+use crate::audit_log::SqliteAuditLog;
 use crate::cache::SqliteCache;
 use crate::corpus::SqliteCorpus;
 use crate::database::Database;
@@ -43,6 +44,7 @@ pub struct SqliteMaintenance {
     telemetry: SqliteTelemetry,
     corpus: SqliteCorpus,
     cache: SqliteCache,
+    audit: SqliteAuditLog,
 }
 
 /// What a sweep has removed.
@@ -60,13 +62,15 @@ pub struct Swept {
     pub chunks: u64,
     /// Answers to searches.
     pub answers: u64,
+    /// Audit records of tools.
+    pub audit_records: u64,
 }
 
 impl Swept {
     /// All together.
     pub fn total(&self) -> u64 {
-        let Self { messages, listed_sessions, idempotency_keys, usage_records, chunks, answers } = self;
-        messages + listed_sessions + idempotency_keys + usage_records + chunks + answers
+        let Self { messages, listed_sessions, idempotency_keys, usage_records, chunks, answers, audit_records } = self;
+        messages + listed_sessions + idempotency_keys + usage_records + chunks + answers + audit_records
     }
 }
 
@@ -80,6 +84,7 @@ impl SqliteMaintenance {
             telemetry: SqliteTelemetry::new(database.clone()),
             corpus: SqliteCorpus::new(database.clone()),
             cache: SqliteCache::new(database.clone()),
+            audit: SqliteAuditLog::new(database.clone()),
             database,
             usage_days,
         }
@@ -99,6 +104,7 @@ impl SqliteMaintenance {
             usage_records: until_done(|| self.telemetry.remove_old(tenant, usage_since, ROWS_AT_ONCE)).await?,
             chunks: self.corpus.sweep(tenant, now.saturating_sub(STAGING)).await?,
             answers: until_done(|| self.cache.remove_expired(tenant, now, ROWS_AT_ONCE)).await?,
+            audit_records: self.audit.sweep(tenant, now).await?,
         })
     }
 

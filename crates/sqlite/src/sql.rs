@@ -170,6 +170,32 @@ statements! {
         DELETE FROM usage WHERE tenant = ?1 AND (at, request) IN
             (SELECT at, request FROM usage WHERE tenant = ?1 AND at < ?2 LIMIT ?3)";
 
+    /// Adds an audit record, unless it is there.
+    AUDIT_ADD = "
+        INSERT INTO audit
+            (tenant, id, at, request, trace, route, user, tool, params, outcome, duration, tokens, expires_at)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+        ON CONFLICT (tenant, id) DO NOTHING";
+
+    /// Lists the audit records of a stretch of time that come after one, the newest first.
+    AUDIT_LIST = "
+        SELECT id, at, request, trace, route, user, tool, params, outcome, duration, tokens, expires_at
+        FROM audit INDEXED BY audit_by_time
+        WHERE tenant = ?1 AND at >= ?2 AND at < ?3 AND at <= ?4 AND (at < ?4 OR id > ?5) AND expires_at > ?6
+        ORDER BY at DESC, id LIMIT ?7";
+
+    /// Lists those of one tool.
+    AUDIT_LIST_OF_TOOL = "
+        SELECT id, at, request, trace, route, user, tool, params, outcome, duration, tokens, expires_at
+        FROM audit INDEXED BY audit_by_tool
+        WHERE tenant = ?1 AND tool = ?8 AND at >= ?2 AND at < ?3 AND at <= ?4 AND (at < ?4 OR id > ?5) AND expires_at > ?6
+        ORDER BY at DESC, id LIMIT ?7";
+
+    /// Deletes some audit records that have expired.
+    AUDIT_DELETE_EXPIRED = "
+        DELETE FROM audit WHERE tenant = ?1 AND id IN
+            (SELECT id FROM audit WHERE tenant = ?1 AND expires_at <= ?2 LIMIT ?3)";
+
     /// A tenant's corpus.
     CORPUS_FIND = "SELECT generation, documents, chunks, words, model, dimensions FROM corpus WHERE tenant = ?1";
 

@@ -11,6 +11,7 @@ use crate::limit::RateStatus;
 use crate::model::{ChatMessage, FinishReason, ResponseFormat, Sampling, ToolCallDelta, ToolChoice, ToolDefinition};
 use crate::tenant::Caller;
 use crate::time::Timestamp;
+use crate::tools;
 use crate::usage::Ending;
 
 /// A chat request, parsed and validated.
@@ -42,6 +43,8 @@ pub struct ChatCommand {
     pub tool_choice: ToolChoice,
     /// The form of the answer.
     pub response_format: ResponseFormat,
+    /// A tool of the platform that runs first, and whose result the model is shown.
+    pub tool: Option<tools::ToolCall>,
     /// Makes the request safe to repeat.
     pub idempotency: Option<(IdempotencyKey, Fingerprint)>,
     /// Whether the client waits for the whole answer: its pieces are then put together before they are told.
@@ -65,6 +68,7 @@ impl ChatCommand {
             tools: Vec::new(),
             tool_choice: ToolChoice::default(),
             response_format: ResponseFormat::default(),
+            tool: None,
             idempotency: None,
             whole: false,
         }

@@ -2,12 +2,14 @@
 
 mod answer;
 mod repeat;
+mod tool;
 
 use std::sync::Arc;
 
 use futures_channel::oneshot;
 
 use self::answer::Answer;
+use self::tool::{RunTool, ToolFailed};
 use super::command::{ChatCommand, ChatDone, ChatEvent, StreamFailure};
 use super::error::{ChatError, ChatRejected};
 use super::service::Shared;
@@ -22,11 +24,13 @@ use crate::model::{
 };
 use crate::port_error::{PortError, degrade};
 use crate::ports::HeldTurn;
+use crate::search::Tally;
 use crate::session::{
     StoredMessage, Turn, answered, assemble_prompt, definition_tokens, estimate_tokens, prompt_tokens,
 };
 use crate::tenant::TenantContext;
 use crate::time::Timestamp;
+use crate::tools::AuditOutcome;
 use crate::usage::{Ending, UsageRecord};
 
 /// What is known when a reply begins.
@@ -47,6 +51,8 @@ struct Conduct {
     context: TenantContext,
     command: ChatCommand,
     started: Timestamp,
+    /// What the tool has spent.
+    tally: Tally,
 }
 
 /// What is needed to call a model.
@@ -84,7 +90,7 @@ pub(super) async fn conduct(
     opening: Opening,
 ) {
     let started = shared.ports.clock.now();
-    Conduct { shared, context, command, started }.run(client, opening).await;
+    Conduct { shared, context, command, started, tally: Tally::default() }.run(client, opening).await;
 }
 
 impl Conduct {
@@ -154,23 +160,45 @@ impl Conduct {
             let rejected = ChatRejected { error, rate: Some(rate) };
             Outcome { spent, record, told: Err(Refused { opening, rejected }) }
         };
+        let tool = match self.check_tool().await {
+            Ok(tool) => tool,
+            Err(error) => return refused(opening, error, Spent::Nothing, None),
+        };
         let Prepared { turn, history, mut call } = match client.race(self.prepare(plan)).await {
             Ok(Ok(prepared)) => prepared,
             Ok(Err(error)) => return refused(opening, error, Spent::Nothing, None),
             Err(ending) => return refused(opening, early(ending), Spent::Nothing, None),
         };
         let ports = &self.shared.ports;
-        let tokens = call_tokens(&call) + u64::from(call.max_tokens);
+        let tokens = call_tokens(&call) + u64::from(call.max_tokens) + tool.as_ref().map_or(0, RunTool::estimate);
         let permit = match ports.admission.reserve(&self.context, entry, tokens, ports.clock.now()).await {
             Ok(permit) => permit,
             Err(error) => {
                 let_go(turn).await;
+                if tool.is_some() {
+                    self.audit_tool(AuditOutcome::Refused).await;
+                }
                 // An answer may have been lost that tokens were set aside: they would be charged when they expire.
                 let spent = if matches!(error, AdmissionError::Port(_)) { Spent::Unknown } else { Spent::Nothing };
                 return refused(opening, error.into(), spent, None);
             }
         };
-        let opened = self.open(client, plan, &permit, &history, &mut call).await;
+        let with_result = match tool {
+            None => None,
+            Some(tool) => match self.run_tool(client, &permit, tool).await {
+                Ok(messages) => Some(messages),
+                Err(ToolFailed { error, ending }) => {
+                    let_go(turn).await;
+                    let record = self.record(&Answer::none(plan, ending), Usage::default(), true);
+                    return refused(opening, error, self.spent_on_tool(permit), Some(record));
+                }
+            },
+        };
+        let asked = with_result.as_deref().unwrap_or(&self.command.messages);
+        if with_result.is_some() {
+            call.messages = assemble_prompt(&history, asked.to_vec(), &self.shared.settings.prompt);
+        }
+        let opened = self.open(client, plan, &permit, &history, asked, &mut call).await;
         let tokens_in = call_tokens(&call);
         match opened {
             Ok(Ok(reply)) => {
@@ -183,10 +211,10 @@ impl Conduct {
             }
             Ok(Err(error)) => {
                 let_go(turn).await;
-                // Nothing of an answer was seen, so nothing is charged.
+                // Nothing of an answer was seen, so nothing is charged for one.
                 let ending = if timed_out(&error) { Ending::TimedOut } else { Ending::Failed };
                 let record = self.record(&Answer::none(plan, ending), Usage::default(), true);
-                refused(opening, error.into(), Spent::Unused(permit), Some(record))
+                refused(opening, error.into(), self.spent_on_tool(permit), Some(record))
             }
             Err(ending) => {
                 let_go(turn).await;
@@ -194,7 +222,8 @@ impl Conduct {
                 let prompt_tokens = u32::try_from(tokens_in).unwrap_or(u32::MAX);
                 let usage = Usage { prompt_tokens, completion_tokens: 0 };
                 let record = self.record(&Answer::none(plan, ending), usage, true);
-                refused(opening, early(ending), Spent::Used(permit, tokens_in), Some(record))
+                let used = tokens_in + self.tally.so_far().total();
+                refused(opening, early(ending), Spent::Used(permit, used), Some(record))
             }
         }
     }
@@ -206,6 +235,7 @@ impl Conduct {
         plan: &ModelPlan,
         permit: &Permit,
         history: &[StoredMessage],
+        asked: &[ChatMessage],
         call: &mut ModelCall,
     ) -> Result<Result<OpenedReply, GatewayError>, Ending> {
         let Shared { ports, settings } = &*self.shared;
@@ -214,13 +244,13 @@ impl Conduct {
         loop {
             let opening = ports.models.open(permit, self.context.tenant(), plan, call, deadline);
             let opened = client.race(opening).await;
-            let history_tokens = prompt_tokens(&call.messages).saturating_sub(prompt_tokens(&self.command.messages));
+            let history_tokens = prompt_tokens(&call.messages).saturating_sub(prompt_tokens(asked));
             if !matches!(&opened, Ok(Err(error)) if too_long(error)) || history_tokens == 0 {
                 return opened;
             }
             // Characters are a rough measure of tokens. A long session must not end in a prompt that never fits.
             shown.max_tokens = history_tokens / 2;
-            call.messages = assemble_prompt(history, self.command.messages.clone(), &shown);
+            call.messages = assemble_prompt(history, asked.to_vec(), &shown);
         }
     }
 
@@ -279,6 +309,7 @@ impl Conduct {
             }
         }
         let record = self.record(&answer, usage, estimated);
+        let usage = self.with_tool(usage);
         let used = u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens);
         let told = Ok(Answered { answer, usage, prompt_estimate });
         Outcome { spent: Spent::Used(permit, used), record: Some(record), told }
@@ -322,6 +353,8 @@ impl Conduct {
 
     /// The record of the request, before it is known what it was charged.
     fn record(&self, answer: &Answer, usage: Usage, estimated: bool) -> UsageRecord {
+        let usage = self.with_tool(usage);
+        let estimated = estimated || self.tally.so_far().estimated;
         UsageRecord {
             request: self.command.request,
             trace: self.command.trace.clone(),

@@ -14,6 +14,7 @@ use crate::model::{ModelGateway, ModelOverrides};
 use crate::ports::{Background, Clock, IdSource, IdempotencyStore, SessionTurns};
 use crate::session::PromptLimits;
 use crate::tenant::TenantContext;
+use crate::tools::ToolService;
 
 /// What a deployment decides about chats.
 #[derive(Debug, Clone)]
@@ -56,6 +57,8 @@ pub struct ChatPorts {
     pub turns: Arc<dyn SessionTurns>,
     /// The answers of requests that may be repeated.
     pub idempotency: Arc<dyn IdempotencyStore>,
+    /// The tools that a request may name; without them it can name none.
+    pub tools: Option<ToolService>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Fresh names.

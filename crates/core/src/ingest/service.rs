@@ -100,12 +100,11 @@ impl IngestService {
         &self,
         context: TenantContext,
         command: IngestCommand,
-        background: &dyn Background,
         time: Duration,
         permit: &Permit,
         tally: &Tally,
     ) -> Result<IngestDone, RetrievalError> {
-        let (client, mut events) = Client::connect(background, &self.shared.ports.clock, time, time);
+        let (client, mut events) = Client::within(&self.shared.ports.clock, time);
         let work = conduct_within(Arc::clone(&self.shared), context, command, client, permit, tally);
         // Somebody has to listen: a client that takes no events counts as gone.
         let listening = async {

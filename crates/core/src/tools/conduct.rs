@@ -1,7 +1,5 @@
 //! The life of one request for a tool, from its first slot to its last record. One task runs it, whatever the client does.
 
-use std::sync::Arc;
-
 use futures_channel::oneshot;
 
 use super::audit::AuditOutcome;
@@ -9,14 +7,13 @@ use super::command::{KeptResult, ToolCommand, ToolReply};
 use super::error::{ToolError, ToolRejected};
 use super::perform::{Part, Performed, ReadyTool, ending};
 use super::service::ToolService;
-use crate::admission::{AdmissionError, Entry, Spent};
+use crate::admission::{AdmissionError, Entry, Permit, Spent};
 use crate::chat::ChatError;
 use crate::client::Client;
 use crate::id::ModelId;
 use crate::idempotency::{Begin, REPLAY_FOR};
 use crate::limit::RateStatus;
 use crate::port_error::{PortError, degrade};
-use crate::ports::Background;
 use crate::search::Tally;
 use crate::tenant::TenantContext;
 use crate::time::Timestamp;
@@ -29,7 +26,6 @@ struct Conduct {
     service: ToolService,
     context: TenantContext,
     command: ToolCommand,
-    background: Arc<dyn Background>,
     started: Timestamp,
     tally: Tally,
 }
@@ -47,10 +43,9 @@ pub(super) async fn conduct(
     command: ToolCommand,
     client: Client<()>,
     told: Told,
-    background: Arc<dyn Background>,
 ) {
     let started = service.ports().clock.now();
-    let conduct = Conduct { service, context, command, background, started, tally: Tally::default() };
+    let conduct = Conduct { service, context, command, started, tally: Tally::default() };
     let reply = conduct.run(client).await;
     // A client that has gone needs no answer.
     let _ = told.send(reply);
@@ -123,13 +118,8 @@ impl Conduct {
         Outcome { spent, record, result }
     }
 
-    async fn perform(
-        &self,
-        client: &mut Client<()>,
-        ready: &ReadyTool<'_>,
-        permit: Option<&crate::admission::Permit>,
-    ) -> Performed {
-        self.service.perform(client, self.part(), ready, &*self.background, permit, &self.tally).await
+    async fn perform(&self, client: &mut Client<()>, ready: &ReadyTool<'_>, permit: Option<&Permit>) -> Performed {
+        self.service.perform(client, self.part(), ready, permit, &self.tally).await
     }
 
     fn part(&self) -> Part<'_> {

@@ -189,7 +189,7 @@ impl IngestDocs {
             run.asked.note(model);
         }
         let context = run.context.clone();
-        let done = self.ingest.ingest_within(context, command, run.background, time, permit, run.tally).await?;
+        let done = self.ingest.ingest_within(context, command, time, permit, run.tally).await?;
         Ok((done.chunks, done.model))
     }
 }

@@ -19,8 +19,8 @@ use crate::caught::caught;
 use crate::chat::ChatError;
 use crate::client::Client;
 use crate::id::{AuditId, ModelId, RequestId, TraceId};
+use crate::model::{GatewayError, ModelError, Phase};
 use crate::port_error::degrade;
-use crate::ports::Background;
 use crate::search::Tally;
 use crate::tenant::{Caller, TenantContext};
 use crate::time::Timestamp;
@@ -78,7 +78,6 @@ impl ToolService {
         client: &mut Client<E>,
         part: Part<'_>,
         ready: &ReadyTool<'_>,
-        background: &dyn Background,
         permit: Option<&Permit>,
         tally: &Tally,
     ) -> Performed {
@@ -98,7 +97,6 @@ impl ToolService {
             overrides: &settings.overrides,
             clock: &*ports.clock,
             ids: &*ports.ids,
-            background,
             asked: AskedModel::default(),
         };
         let result = {
@@ -107,7 +105,8 @@ impl ToolService {
             let timed = async {
                 match select(pin!(running), ports.clock.sleep(timeout)).await {
                     Either::Left((done, _)) => {
-                        done.unwrap_or_else(|_| Err(ToolFailure::Other("the tool panicked".to_owned()))).map_err(failed)
+                        let done = done.unwrap_or_else(|_| Err(ToolFailure::Other("the tool panicked".to_owned())));
+                        done.map_err(|failure| failed(failure, timeout))
                     }
                     Either::Right(_) => Err(ToolError::TimedOut(timeout)),
                 }
@@ -151,9 +150,14 @@ impl ToolService {
     }
 }
 
-fn failed(failure: ToolFailure) -> ToolError {
+fn failed(failure: ToolFailure, timeout: Duration) -> ToolError {
     match failure {
         ToolFailure::Invalid(violations) => ToolError::Invalid(violations),
+        // Whoever waits for a model knows of the tool's deadline, and may notice a moment before this dispatcher does.
+        ToolFailure::Common(
+            ChatError::TimedOut
+            | ChatError::Gateway(GatewayError::Failed { source: ModelError::Timeout(Phase::Deadline), .. }),
+        ) => ToolError::TimedOut(timeout),
         failure => ToolError::Failed(failure),
     }
 }

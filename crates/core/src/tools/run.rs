@@ -14,7 +14,7 @@ use crate::model::{
     CallMetadata, ChatMessage, Delta, FinishReason, GatewayError, ModelCall, ModelGateway, ModelOverrides,
     ResponseFormat, Sampling, ToolChoice, select_models,
 };
-use crate::ports::{Background, Clock, IdSource};
+use crate::ports::{Clock, IdSource};
 use crate::search::Tally;
 use crate::session::prompt_tokens;
 use crate::tenant::{Caller, TenantContext};
@@ -63,7 +63,6 @@ pub struct ToolRun<'a> {
     pub(super) overrides: &'a ModelOverrides,
     pub(super) clock: &'a dyn Clock,
     pub(super) ids: &'a dyn IdSource,
-    pub(super) background: &'a dyn Background,
     pub(super) asked: AskedModel,
 }
 

@@ -103,13 +103,12 @@ impl ToolService {
         &self,
         context: TenantContext,
         command: ToolCommand,
-        background: Arc<dyn Background>,
+        background: &dyn Background,
     ) -> Result<ToolReply, ToolRejected> {
         let timeout = self.settings().request_timeout;
-        let (client, events) = Client::<()>::connect(&*background, &self.ports().clock, timeout, timeout);
+        let (client, events) = Client::<()>::connect(background, &self.ports().clock, timeout, timeout);
         let (done, reply) = oneshot::channel();
-        let work = conduct(self.clone(), context, command, client, done, Arc::clone(&background));
-        background.spawn(Box::pin(work));
+        background.spawn(Box::pin(conduct(self.clone(), context, command, client, done)));
         let reply = reply.await;
         // Held until here: whoever stops waiting drops it, and the service notices.
         drop(events);

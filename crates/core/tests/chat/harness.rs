@@ -129,6 +129,7 @@ impl World {
         );
         let queued = QueuedTurns::new(Arc::clone(&turns) as _, Arc::clone(&store) as _, Arc::clone(&index) as _);
         let ports = ChatPorts {
+            tools: None,
             admission: Admission::new(Arc::new(WatchedBooks { inner: books, calls: calls.clone() }), lifetime),
             models,
             turns: Arc::new(WatchedTurns { inner: queued, calls: calls.clone() }),

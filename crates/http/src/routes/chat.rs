@@ -8,11 +8,13 @@ use enigma_core::idempotency::{Fingerprint, IdempotencyKey};
 use enigma_core::limit::Subject;
 use enigma_core::model::{ChatMessage, Role};
 use enigma_core::tenant::{Caller, Scope};
-use enigma_core::{ModelId, SessionId, TenantId, UserId};
+use enigma_core::tools::ToolCall;
+use enigma_core::{ModelId, SessionId, TenantId, ToolName, UserId};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::tools::params;
 use crate::access::Access;
 use crate::app::App;
 use crate::body::read_json;
@@ -82,7 +84,7 @@ pub(crate) struct ChatRequest<'a> {
     pub(crate) stream: bool,
     pub(crate) model: Option<ModelId>,
     pub(crate) user: Option<UserId>,
-    names_a_tool: bool,
+    pub(crate) tool: Option<ToolCall>,
 }
 
 /// Reads a body. What is wrong is added to `issues`.
@@ -95,9 +97,10 @@ pub(crate) fn parse<'a>(body: &'a Value, max_message_chars: usize, issues: &mut 
     let stream = fields.boolean("stream", issues).unwrap_or(true);
     let model = fields.parsed("modelId", issues);
     let user = fields.parsed("userId", issues);
-    let names_a_tool = fields.text("tool_name", issues).is_some();
-    fields.object("tool_params", issues);
-    Some(ChatRequest { session, message, stream, model, user, names_a_tool })
+    let tool: Option<ToolName> = fields.parsed("tool_name", issues);
+    let params = params(&fields, "tool_params", issues);
+    let tool = tool.map(|name| ToolCall { name, params });
+    Some(ChatRequest { session, message, stream, model, user, tool })
 }
 
 struct Asked {
@@ -122,8 +125,8 @@ fn command(
     let caller = access.caller(asked.user, &mut issues);
     let idempotency = idempotency(headers, &caller.subject, ROUTE, &[bytes], &mut issues);
     issues.check()?;
-    if asked.names_a_tool {
-        return Err(ErrorCode::FeatureDisabled.into());
+    if asked.tool.is_some() {
+        access.require(Scope::Tools)?;
     }
     let (Some(session), Some(message)) = (asked.session, asked.message) else {
         return Err(ErrorCode::InvalidRequest.into());
@@ -134,6 +137,7 @@ fn command(
         route: ROUTE,
         session: Some(session),
         model: asked.model,
+        tool: asked.tool,
         idempotency,
         whole: !asked.stream,
         ..ChatCommand::new(info.request, info.trace.clone(), caller, messages)

@@ -21,12 +21,13 @@ use enigma_core::ports::{
 };
 use enigma_core::search::{SearchPorts, SearchService, SearchSettings};
 use enigma_core::tenant::{KeyHash, Resolver, Tenant, TenantIndex};
+use enigma_core::tools::{ToolPorts, ToolRegistry, ToolService, ToolSettings};
 use enigma_core::turns::QueuedTurns;
 use enigma_http::{App, AppPorts, HttpSettings, OverloadLimits, Readiness, router};
 use enigma_memory::testing::{HashEmbedder, ManualClock, Script, ScriptedModel, SeededIds, TestBackground};
 use enigma_memory::{
-    MemoryCache, MemoryCorpus, MemoryIdempotencyStore, MemoryRateLimiter, MemorySessionIndex, MemorySessionStore,
-    MemoryStreamSlots, MemoryTelemetry, MemoryTenantDirectory, MemoryTokenLedger, MemoryTurnQueue,
+    MemoryAuditLog, MemoryCache, MemoryCorpus, MemoryIdempotencyStore, MemoryRateLimiter, MemorySessionIndex,
+    MemorySessionStore, MemoryStreamSlots, MemoryTelemetry, MemoryTenantDirectory, MemoryTokenLedger, MemoryTurnQueue,
 };
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
@@ -175,7 +176,19 @@ impl Host {
         let embed = EmbedPorts { admission: admission.clone(), embeddings, clock: Arc::clone(&clock) };
         // The scripted model answers what the tests ask, and no side questions.
         let searching = SearchSettings { rewrite_timeout: None, follow_up_wait: None, ..SearchSettings::default() };
+        let ingesting = IngestService::new(ingest, IngestSettings::default());
+        let tools = ToolPorts {
+            admission: admission.clone(),
+            models: models.clone(),
+            idempotency: Arc::clone(&idempotency),
+            audit: Arc::new(MemoryAuditLog::default()),
+            clock: Arc::clone(&clock),
+            ids: Arc::clone(&ids),
+        };
+        let registry = ToolRegistry::built_in(ingesting.clone());
+        let tools = ToolService::new(registry, tools, ToolSettings::default());
         let chat = ChatPorts {
+            tools: Some(tools.clone()),
             admission,
             models,
             turns: Arc::new(QueuedTurns::new(Arc::clone(&queue), Arc::clone(&store), Arc::clone(&index))),
@@ -190,7 +203,8 @@ impl Host {
             chat: ChatService::new(chat, ChatSettings::default()),
             sessions: SessionService::new(store, index, queue, Arc::clone(&clock), Duration::from_secs(1)),
             search: SearchService::new(search, searching),
-            ingest: IngestService::new(ingest, IngestSettings::default()),
+            ingest: ingesting,
+            tools,
             documents: DocumentService::new(corpus),
             embeddings: EmbedService::new(embed, Duration::from_secs(60)),
             clock,
