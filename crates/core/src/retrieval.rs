@@ -18,7 +18,7 @@ pub use bm25::{Bm25, CountedWords, Occurrence};
 pub use chunking::{ChunkingOptions, chunk};
 pub use citation::{CitationFilter, citation};
 pub use document::{
-    Chunk, CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentSummary, EmbeddedChunk,
+    Chunk, CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentPart, DocumentSummary, EmbeddedChunk,
     EmbeddingSpace, MAX_METADATA_BYTES, Metadata, MetadataTooLarge, Passage, PublishError, Staging,
 };
 pub use filter::{Condition, FilterError, MetadataFilter};

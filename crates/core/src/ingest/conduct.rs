@@ -146,20 +146,10 @@ impl Run {
         opening: Opening,
     ) -> Result<(IngestDone, Option<RetrievalError>), (Opening, RetrievalRejected)> {
         let ports = &self.shared.ports;
-<<<<<<< HEAD
-        let (model, chunks) = match self.prepare() {
-            Ok(prepared) => prepared,
+        let model = match self.model() {
+            Ok(model) => model,
             Err(error) => return Err((opening, error.into())),
         };
-=======
-        let tenant = self.context.tenant();
-        let Some(model) = tenant.embedding_model() else {
-            return Err((opening, RetrievalError::NoEmbeddingModel.into()));
-        };
-        if !ports.embeddings.serves(tenant, model) {
-            return Err((opening, RetrievalError::from(GatewayError::UnknownModel(model.clone())).into()));
-        }
->>>>>>> main
         let request = self.command.request;
         let entry = match ports.admission.enter(&self.context, &self.command.caller, request, self.started).await {
             Ok(entry) => entry,
@@ -176,23 +166,25 @@ impl Run {
         told.map_err(|(opening, error)| (opening, RetrievalRejected { error, rate: Some(rate) }))
     }
 
-<<<<<<< HEAD
-    /// The model that embeds, and the chunks of the document.
-    fn prepare(&self) -> Result<(&ModelId, Vec<Chunk>), RetrievalError> {
-        let Shared { ports, settings } = &*self.shared;
+    /// The model that embeds.
+    fn model(&self) -> Result<&ModelId, RetrievalError> {
         let tenant = self.context.tenant();
         let model = tenant.embedding_model().ok_or(RetrievalError::NoEmbeddingModel)?;
-        if !ports.embeddings.serves(tenant, model) {
+        if !self.shared.ports.embeddings.serves(tenant, model) {
             return Err(GatewayError::UnknownModel(model.clone()).into());
         }
+        Ok(model)
+    }
+
+    /// The text in pieces.
+    fn chunks(&self) -> Result<Vec<Chunk>, RetrievalError> {
         let chunks = chunk(&normalise(&self.command.text), &self.command.chunking);
-        if chunks.is_empty() {
-            return Err(RetrievalError::NoText);
+        let most = self.shared.settings.max_chunks;
+        match chunks.len() {
+            0 => Err(RetrievalError::NoText),
+            count if count > most => Err(RetrievalError::TooManyChunks { chunks: count, most }),
+            _ => Ok(chunks),
         }
-        if chunks.len() > settings.max_chunks {
-            return Err(RetrievalError::TooManyChunks { chunks: chunks.len(), most: settings.max_chunks });
-        }
-        Ok((model, chunks))
     }
 
     /// The space that the tenant's documents are in, when it is one that `model` can be of.
@@ -217,7 +209,7 @@ impl Run {
         client: &mut Client<IngestEvent>,
         permit: &Permit,
     ) -> Result<IngestDone, RetrievalError> {
-        let (model, chunks) = self.prepare()?;
+        let (model, chunks) = (self.model()?, self.chunks()?);
         let has = self.space(client, model).await?;
         let inputs = chunks.iter().map(|chunk| self.input(chunk)).collect();
         let total = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
@@ -228,19 +220,6 @@ impl Run {
         Ok(self.done(model, total, Ending::Finished))
     }
 
-=======
-    /// The text in pieces.
-    fn chunks(&self) -> Result<Vec<Chunk>, RetrievalError> {
-        let chunks = chunk(&normalise(&self.command.text), &self.command.chunking);
-        let most = self.shared.settings.max_chunks;
-        match chunks.len() {
-            0 => Err(RetrievalError::NoText),
-            count if count > most => Err(RetrievalError::TooManyChunks { chunks: count, most }),
-            _ => Ok(chunks),
-        }
-    }
-
->>>>>>> main
     /// Embeds and stages every chunk, and publishes the document.
     async fn take_in(
         &self,
