@@ -22,8 +22,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use enigma_core::ports::{Corpus, KeywordQuery, TenantDirectory, VectorQuery};
 use enigma_core::retrieval::{
-    CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentPart, EmbeddedChunk, EmbeddingSpace, Passage,
-    PublishError, Staging,
+    CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentPart, EmbeddedChunk, EmbeddingSpace,
+    Passage, PublishError, Staging,
 };
 use enigma_core::{PortError, TenantId, Timestamp, VersionId};
 use worker::Env;

@@ -2,8 +2,8 @@
 
 use enigma_core::ports::{Corpus, KeywordQuery, VectorQuery};
 use enigma_core::retrieval::{
-    Chunk, CorpusGeneration, CorpusState, Document, DocumentId, DocumentPart, DocumentSummary, EmbeddedChunk, EmbeddingSpace,
-    Metadata, MetadataFilter, Passage, PublishError, Staging, words,
+    Chunk, CorpusGeneration, CorpusState, Document, DocumentId, DocumentPart, DocumentSummary, EmbeddedChunk,
+    EmbeddingSpace, Metadata, MetadataFilter, Passage, PublishError, Staging, words,
 };
 use enigma_core::{ModelId, TenantId, Timestamp, VersionId};
 use serde_json::{Value, json};

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use async_trait::async_trait;
 use enigma_core::ports::{Corpus, KeywordQuery, VectorQuery};
 use enigma_core::retrieval::{
-    Bm25, Chunk, CorpusGeneration, CorpusState, CountedWords, Document, DocumentId, DocumentPage, DocumentPart, DocumentSummary,
-    EmbeddedChunk, EmbeddingSpace, MetadataFilter, Passage, PublishError, Staging, cosine,
+    Bm25, Chunk, CorpusGeneration, CorpusState, CountedWords, Document, DocumentId, DocumentPage, DocumentPart,
+    DocumentSummary, EmbeddedChunk, EmbeddingSpace, MetadataFilter, Passage, PublishError, Staging, cosine,
 };
 use enigma_core::{PortError, TenantId, Timestamp, VersionId};
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use enigma_core::ports::{AuditLog, Corpus, SessionStore};
+use enigma_core::retrieval::GIVEN_UP_AFTER;
 use enigma_core::session::Retention;
 use enigma_core::{PortError, TenantId, Timestamp};
 use rusqlite::Connection;
@@ -29,9 +30,6 @@ const PAGES_AT_ONCE: u32 = 1_000;
 
 /// Pages of the index of words that one job puts together.
 const WORD_PAGES_AT_ONCE: i32 = 200;
-
-/// How long nothing may be staged for a version before it counts as given up.
-const STAGING: Duration = Duration::from_secs(3600);
 
 /// Removes what has had its time, and gives its room back. The app calls it from time to time; it has no clock and no timer.
 #[derive(Debug, Clone)]
@@ -102,7 +100,7 @@ impl SqliteMaintenance {
             listed_sessions: until_done(|| self.index.remove_old(tenant, sessions_since, ROWS_AT_ONCE)).await?,
             idempotency_keys: until_done(|| self.idempotency.remove_expired(tenant, now, ROWS_AT_ONCE)).await?,
             usage_records: until_done(|| self.telemetry.remove_old(tenant, usage_since, ROWS_AT_ONCE)).await?,
-            chunks: self.corpus.sweep(tenant, now.saturating_sub(STAGING)).await?,
+            chunks: self.corpus.sweep(tenant, now.saturating_sub(GIVEN_UP_AFTER)).await?,
             answers: until_done(|| self.cache.remove_expired(tenant, now, ROWS_AT_ONCE)).await?,
             audit_records: self.audit.sweep(tenant, now).await?,
         })

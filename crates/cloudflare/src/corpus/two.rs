@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use enigma_core::ports::{Corpus, KeywordQuery, TenantDirectory, VectorQuery};
 use enigma_core::retrieval::{
-    Bm25, Chunk, CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentPart, DocumentSummary, EmbeddedChunk,
-    EmbeddingSpace, Metadata, Passage, PublishError, Staging, cosine,
+    Bm25, Chunk, CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentPart, DocumentSummary,
+    EmbeddedChunk, EmbeddingSpace, Metadata, Passage, PublishError, Staging, cosine,
 };
 use enigma_core::tenant::TenantClaim;
 use enigma_core::{ModelId, PortError, TenantId, Timestamp, VersionId};

@@ -12,8 +12,8 @@ use enigma_core::limit::{LimitCheck, RateStatus};
 use enigma_core::model::{ChatModel, DeltaStream, ModelCall, ModelError};
 use enigma_core::ports::{Cache, Closing, Corpus, Entered, Entrance, KeywordQuery, RequestBooks, VectorQuery};
 use enigma_core::retrieval::{
-    CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentPart, EmbeddedChunk, EmbeddingSpace, Passage,
-    PublishError, Staging,
+    CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentPart, EmbeddedChunk, EmbeddingSpace,
+    Passage, PublishError, Staging,
 };
 use enigma_core::tenant::TokenBudget;
 use enigma_core::{PortError, RequestId, TenantId, Timestamp, VersionId};

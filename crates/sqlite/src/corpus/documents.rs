@@ -192,13 +192,11 @@ pub(crate) fn part(
     limit: u32,
 ) -> Result<Option<DocumentPart>, StoreError> {
     // What a reader sees does not change while it reads.
-    let found = connection.prepare_cached(sql::DOCUMENT_VERSION)?.query_row(
-        params![Col(tenant), Col(document_id)],
-        |row| {
+    let found =
+        connection.prepare_cached(sql::DOCUMENT_VERSION)?.query_row(params![Col(tenant), Col(document_id)], |row| {
             let summary = DocumentSummary { document: document(row)?, chunks: row.get(5)?, updated_at: get(row, 6)? };
             Ok((row.get::<_, i64>(7)?, get(row, 8)?, summary))
-        },
-    );
+        });
     let Some((number, version, summary)) = found.optional()? else { return Ok(None) };
     let chunks = connection
         .prepare_cached(sql::CHUNKS_FROM)?
