@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::id::RequestId;
 use crate::ledger::{BudgetExceeded, Settlement};
 use crate::limit::{LimitCheck, RateStatus, StreamsFull, Subject};
-use crate::port_error::PortError;
+use crate::port_error::{PortError, degrade};
 use crate::ports::{Closing, Entered, Entrance, RequestBooks, Spending};
 use crate::tenant::{Caller, TenantContext};
 use crate::time::Timestamp;
@@ -124,6 +124,23 @@ impl Admission {
             Entered::RateLimited(rate) => Err(AdmissionError::RateLimited(rate)),
             Entered::StreamsFull { full, rate } => Err(AdmissionError::TooManyStreams { full, rate }),
         }
+    }
+
+    /// Takes a slot of the windows for a request that spends nothing.
+    ///
+    /// # Errors
+    /// [`AdmissionError`].
+    pub async fn pass(
+        &self,
+        context: &TenantContext,
+        caller: &Caller,
+        request: RequestId,
+        now: Timestamp,
+    ) -> Result<RateStatus, AdmissionError> {
+        let entry = self.enter(context, caller, request, now).await?;
+        let rate = *entry.rate();
+        degrade(self.close(context, entry, Spent::Nothing, None, now).await);
+        Ok(rate)
     }
 
     /// Sets `tokens` of the tenant's budget aside.

@@ -6,7 +6,7 @@ use axum::{Router, middleware};
 use crate::app::App;
 use crate::edge::edge;
 use crate::error::{ApiError, ErrorCode};
-use crate::{openai, routes};
+use crate::{mcp, openai, routes};
 
 /// Every route, with its methods, as in `GET /openapi.json`.
 pub const ROUTES: &[(&str, &str)] = &[
@@ -22,6 +22,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/search"),
     ("GET", "/schema/tools"),
     ("POST", "/tools/execute"),
+    ("POST", "/mcp"),
     ("GET", "/health"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
@@ -48,6 +49,7 @@ pub fn router(app: App) -> Router {
         .route("/search", post(routes::search::search))
         .route("/schema/tools", get(routes::tools::schema))
         .route("/tools/execute", post(routes::tools::execute))
+        .route("/mcp", post(mcp::route::post))
         .route("/health", get(routes::health::health))
         .route("/healthz", get(routes::health::alive))
         .route("/readyz", get(routes::health::ready))

@@ -20,12 +20,11 @@ use super::perform::{Part, ended};
 use super::registry::lacks;
 use super::schema::{Schema, Violation};
 use super::service::ToolService;
-use crate::admission::{AdmissionError, Spent};
+use crate::admission::AdmissionError;
 use crate::chat::{ChatError, StreamFailure};
 use crate::client::Client;
 use crate::id::ToolName;
 use crate::limit::RateStatus;
-use crate::port_error::degrade;
 use crate::ports::Background;
 use crate::retrieval::{MAX_QUERY_CHARS, MetadataFilter, SearchMode};
 use crate::search::{RetrievalError, RetrievalRejected, SearchCommand, SearchEvent, SearchService};
@@ -129,6 +128,10 @@ impl SearchTool {
             Err(error) => self.refuse(context, &command, error, started).await,
         };
         let duration = tools.ports().clock.now().since(started);
+        if let Err(error @ (ToolError::Failed(_) | ToolError::TimedOut(_))) = &outcome.result {
+            let (tenant, trace, error) = (context.id(), &command.trace, error as &dyn std::error::Error);
+            tracing::warn!(%tenant, %trace, tool = %command.call.name, error, "tool failed");
+        }
         let Outcome { result, rate, tokens, is_in } = outcome;
         if is_in {
             let part = Part {
@@ -160,12 +163,8 @@ impl SearchTool {
         now: Timestamp,
     ) -> Outcome {
         let admission = &self.shared.tools.ports().admission;
-        match admission.enter(context, &command.caller, command.request, now).await {
-            Ok(entry) => {
-                let rate = *entry.rate();
-                degrade(admission.close(context, entry, Spent::Nothing, None, now).await);
-                Outcome { result: Err(error), rate: Some(rate), tokens: 0, is_in: true }
-            }
+        match admission.pass(context, &command.caller, command.request, now).await {
+            Ok(rate) => Outcome { result: Err(error), rate: Some(rate), tokens: 0, is_in: true },
             Err(error) => Outcome { result: Err(error.into()), rate: None, tokens: 0, is_in: false },
         }
     }
