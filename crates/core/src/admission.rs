@@ -112,11 +112,23 @@ impl Admission {
         request: RequestId,
         now: Timestamp,
     ) -> Result<Entry, AdmissionError> {
+        let max_streams = context.tenant().concurrency().max_streams;
+        self.enter_among(context, caller, request, max_streams, now).await
+    }
+
+    async fn enter_among(
+        &self,
+        context: &TenantContext,
+        caller: &Caller,
+        request: RequestId,
+        max_streams: u32,
+        now: Timestamp,
+    ) -> Result<Entry, AdmissionError> {
         let all = Subject::whole_tenant();
         let entrance = Entrance {
             request,
             checks: &checks(context, caller, &all),
-            max_streams: context.tenant().concurrency().max_streams,
+            max_streams,
             expires_at: now.saturating_add(self.lifetime),
         };
         match self.books.enter(context.id(), &entrance, now).await? {
@@ -137,7 +149,8 @@ impl Admission {
         request: RequestId,
         now: Timestamp,
     ) -> Result<RateStatus, AdmissionError> {
-        let entry = self.enter(context, caller, request, now).await?;
+        // It is no answer under way, and is not refused for others that are.
+        let entry = self.enter_among(context, caller, request, u32::MAX, now).await?;
         let rate = *entry.rate();
         degrade(self.close(context, entry, Spent::Nothing, None, now).await);
         Ok(rate)

@@ -103,8 +103,8 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, 
 ///
 /// # Errors
 /// [`Malformed`] with [`PARSE_ERROR`] for what is no JSON, and [`INVALID_REQUEST`] for what is no single message.
-pub(crate) fn parse(body: &[u8]) -> Result<Message, Malformed> {
-    let malformed = |id, code, message| Malformed { id, error: RpcError::new(code, message) };
+pub(crate) fn parse(body: &[u8]) -> Result<Message, Box<Malformed>> {
+    let malformed = |id, code, message| Box::new(Malformed { id, error: RpcError::new(code, message) });
     // Serde would take the members of a list for those of an object.
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
         return Err(malformed(None, INVALID_REQUEST, "Batches are not supported: send one message a request"));

@@ -108,7 +108,8 @@ impl Conversation<'_> {
             Ok(Message::Request(request)) => request,
             // Nothing is kept between requests, so there is nothing that one could change.
             Ok(Message::Notification) => return Ok(StatusCode::ACCEPTED.into_response()),
-            Err(Malformed { id, error }) => {
+            Err(malformed) => {
+                let Malformed { id, error } = *malformed;
                 return Ok(json_response(StatusCode::BAD_REQUEST, &answered(id.as_ref(), Err(&error))));
             }
         };
@@ -266,20 +267,20 @@ impl Conversation<'_> {
         caller: Caller,
     ) -> Result<(Option<RateStatus>, Result<Value, Refusal>), ApiError> {
         self.access.require(Scope::Tools)?;
-        let called = match tools::called(&mut params) {
-            Ok(called) => called,
+        let tool = match tools::called(&mut params) {
+            Ok(tool) => tool,
             Err(error) => return Ok((None, Err(error.into()))),
         };
         // What can be the name of no tool is not put on record as one.
-        let Ok(name) = ToolName::new(called.name) else { return Ok((None, Err(tools::unknown().into()))) };
-        let is_search = self.is_search(called.name);
+        let Ok(name) = ToolName::new(tool.name) else { return Ok((None, Err(tools::unknown().into()))) };
+        let is_search = self.is_search(tool.name);
         let command = ToolCommand {
             request: self.info.request,
             trace: self.info.trace.clone(),
             traceparent: self.info.traceparent.clone(),
             route: ROUTE,
             caller,
-            call: ToolCall { name, params: called.arguments },
+            call: ToolCall { name, params: tool.arguments },
             idempotency: None,
         };
         drop(params);
