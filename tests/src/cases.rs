@@ -17,6 +17,7 @@ pub mod resolution;
 pub mod search;
 pub mod sessions;
 pub mod streams;
+pub mod tools;
 
 use crate::tenant::Tenant;
 
@@ -37,6 +38,7 @@ pub fn tenants() -> Vec<Tenant> {
         cors::tenants(),
         documents::tenants(),
         search::tenants(),
+        tools::tenants(),
     ]
     .concat()
 }
@@ -79,7 +81,7 @@ macro_rules! cases {
         $run!(bad_input::openai_clients_read_faults_in_their_shape);
         $run!(bad_input::queries_of_sessions_are_checked);
         $run!(bad_input::a_model_that_is_not_allowed_is_refused);
-        $run!(bad_input::tools_by_name_are_not_enabled);
+        $run!(bad_input::a_tool_that_is_not_enabled_ends_a_chat);
 
         $run!(chat::a_streamed_answer_comes_in_numbered_pieces);
         $run!(chat::an_answer_in_one_piece);
@@ -176,6 +178,22 @@ macro_rules! cases {
         $run!(search::faults_of_a_question_are_named);
         $run!(search::what_is_searched_is_limited_and_paid_for);
         $run!(search::embeddings_come_in_openais_shape);
+
+        $run!(tools::the_tools_are_described);
+        $run!(tools::permissions_are_checked_for_every_tool);
+        $run!(tools::a_call_that_cannot_be_made_is_refused);
+        $run!(tools::each_tool_gives_back_what_its_schema_says);
+        $run!(tools::an_answer_that_cannot_be_used_is_repaired_once);
+        $run!(tools::a_tool_that_takes_too_long_is_ended);
+        $run!(tools::a_tool_whose_client_has_gone_is_ended);
+        $run!(tools::a_model_that_fails_is_a_tool_that_fails);
+        $run!(tools::documents_are_taken_in_as_by_the_route);
+        $run!(tools::tools_pass_limits_and_budgets);
+        $run!(tools::a_repeat_is_told_the_first_result_again);
+        $run!(tools::texts_that_give_orders_stay_data);
+        $run!(tools::a_chat_is_answered_with_the_result_of_its_tool);
+        $run!(tools::a_chat_whose_tool_fails_is_refused);
+        $run!(tools::only_documents_may_be_long);
     };
 }
 

@@ -28,6 +28,8 @@ pub mod settings {
     pub const FIRST_TOKEN_TIMEOUT: Duration = Duration::from_secs(2);
     /// How long it may pause.
     pub const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+    /// How long a tool may take.
+    pub const TOOL_TIMEOUT: Duration = Duration::from_secs(6);
     /// How long a client may read nothing.
     pub const SEND_TIMEOUT: Duration = Duration::from_secs(3);
     /// Calls of one model for one request.

@@ -80,6 +80,7 @@ impl ServerConfig {
             .set("chat.default_max_tokens", settings::DEFAULT_MAX_TOKENS)
             .set("chat.max_tokens", settings::MAX_TOKENS)
             .set("chat.send_timeout_seconds", settings::SEND_TIMEOUT.as_secs())
+            .set("tools.timeout_seconds", settings::TOOL_TIMEOUT.as_secs())
             .set("models.first_token_timeout_seconds", settings::FIRST_TOKEN_TIMEOUT.as_secs())
             .set("models.idle_timeout_seconds", settings::IDLE_TIMEOUT.as_secs())
             .set("models.max_attempts", settings::MAX_ATTEMPTS)

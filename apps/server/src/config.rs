@@ -12,6 +12,7 @@ use enigma_core::chat::ChatSettings;
 use enigma_core::model::{BreakerPolicy, ModelTimeouts, RetryPolicy};
 use enigma_core::search::SearchSettings;
 use enigma_core::tenant::ModelUse;
+use enigma_core::tools::ToolSettings;
 use enigma_core::{ModelId, ProviderId};
 use enigma_http::OverloadLimits;
 use enigma_ondevice::weights::Weights;
@@ -41,6 +42,7 @@ pub(crate) struct Config {
     pub(crate) storage: Storage,
     pub(crate) chat: ChatSettings,
     pub(crate) search: SearchSettings,
+    pub(crate) tools: ToolSettings,
     pub(crate) models: ModelsConfig,
     pub(crate) providers: Vec<ProviderConfig>,
     pub(crate) ondevice: Option<OnDeviceConfig>,

@@ -150,6 +150,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("search.cache_seconds", "search-cache-seconds", "ENIGMA_SEARCH_CACHE_SECONDS", Number, Some("3600"),
         "How long an answer is kept for the same question; less, when the documents change"),
 
+    setting("tools.timeout_seconds", "tools-timeout-seconds", "ENIGMA_TOOLS_TIMEOUT_SECONDS", Number, Some("120"),
+        "How long a tool may take, where its own limit is not shorter"),
+    setting("tools.audit_days", "tools-audit-days", "ENIGMA_TOOLS_AUDIT_DAYS", Number, Some("7"),
+        "How long the runs of tools are kept on record, in days"),
+
     setting("models.first_token_timeout_seconds", "models-first-token-timeout-seconds", "ENIGMA_MODELS_FIRST_TOKEN_TIMEOUT_SECONDS", Number, Some("60"),
         "How long a model may take to begin its answer"),
     setting("models.idle_timeout_seconds", "models-idle-timeout-seconds", "ENIGMA_MODELS_IDLE_TIMEOUT_SECONDS", Number, Some("30"),

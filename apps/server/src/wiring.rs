@@ -17,7 +17,7 @@ use enigma_core::ports::{Clock, IdSource, TenantDirectory, TokenVerifier, TurnQu
 use enigma_core::search::{SearchPorts, SearchService};
 use enigma_core::tenant::Resolver;
 use enigma_core::token::KeyAgePolicy;
-use enigma_core::tools::{ToolPorts, ToolRegistry, ToolService, ToolSettings};
+use enigma_core::tools::{ToolPorts, ToolRegistry, ToolService};
 use enigma_http::{App, AppPorts, HttpSettings, Readiness};
 use enigma_jwt::JwtVerifier;
 use enigma_memory::{MemoryRateLimiter, MemoryStreamSlots, MemoryTenantDirectory, MemoryTurnQueue};
@@ -159,9 +159,7 @@ pub(crate) fn router(
         clock: Arc::clone(&clock),
         ids: Arc::clone(&ids),
     };
-    let overrides = config.chat.overrides.clone();
-    let with_tools = ToolSettings { overrides, request_timeout, ..ToolSettings::default() };
-    let tools = ToolService::new(ToolRegistry::built_in(ingest.clone()), tools, with_tools);
+    let tools = ToolService::new(ToolRegistry::built_in(ingest.clone()), tools, config.tools.clone());
     let embed = EmbedPorts { admission: admission.clone(), embeddings, clock: Arc::clone(&clock) };
     let chat = ChatPorts {
         admission,

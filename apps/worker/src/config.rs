@@ -13,6 +13,7 @@ use enigma_cloudflare::{Freshness, MetadataIndexes};
 use enigma_core::ModelId;
 use enigma_core::chat::ChatSettings;
 use enigma_core::model::{BreakerPolicy, ModelTimeouts, RetryPolicy};
+use enigma_core::tools::ToolSettings;
 use enigma_http::HttpSettings;
 use thiserror::Error;
 use tracing::Level;
@@ -30,6 +31,8 @@ pub struct Config {
     pub http: HttpSettings,
     /// What concerns chats.
     pub chat: ChatSettings,
+    /// What concerns tools.
+    pub tools: ToolSettings,
     /// How models are called.
     pub models: ModelsConfig,
     /// OpenAI-compatible endpoints. What none of them serves, Workers AI does.

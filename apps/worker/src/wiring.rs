@@ -21,7 +21,7 @@ use enigma_core::ports::{
 };
 use enigma_core::search::{SearchPorts, SearchService, SearchSettings};
 use enigma_core::tenant::Resolver;
-use enigma_core::tools::{ToolPorts, ToolRegistry, ToolService, ToolSettings};
+use enigma_core::tools::{ToolPorts, ToolRegistry, ToolService};
 use enigma_core::{PortError, ProviderId, RequestId, TenantId, Timestamp};
 use enigma_http::{App, AppPorts, Readiness};
 use enigma_openai::{OpenAiEmbedder, OpenAiModel};
@@ -119,9 +119,7 @@ pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
         clock: Arc::clone(&clock),
         ids: Arc::clone(&ids),
     };
-    let overrides = config.chat.overrides.clone();
-    let with_tools = ToolSettings { overrides, request_timeout, ..ToolSettings::default() };
-    let tools = ToolService::new(ToolRegistry::built_in(ingest.clone()), tools, with_tools);
+    let tools = ToolService::new(ToolRegistry::built_in(ingest.clone()), tools, config.tools.clone());
     let embed = EmbedPorts { admission: admission.clone(), embeddings, clock: Arc::clone(&clock) };
     let chat = ChatPorts {
         admission,

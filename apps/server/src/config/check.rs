@@ -12,6 +12,7 @@ use enigma_core::model::{BreakerPolicy, ModelOverrides, ModelTimeouts, RetryPoli
 use enigma_core::search::SearchSettings;
 use enigma_core::session::PromptLimits;
 use enigma_core::tenant::ModelUse;
+use enigma_core::tools::ToolSettings;
 use enigma_core::{ModelId, ProviderId};
 use enigma_http::OverloadLimits;
 use enigma_ondevice::weights::{self, Kind};
@@ -26,6 +27,7 @@ use crate::tls::TlsFiles;
 
 use super::raw::{
     RawChat, RawConfig, RawModels, RawOnDevice, RawOverload, RawProvider, RawSearch, RawServer, RawStorage, RawTls,
+    RawTools,
 };
 use super::{
     Config, Environment, LocalModel, LogConfig, ModelsConfig, OnDeviceChat, OnDeviceConfig, ProviderConfig,
@@ -53,6 +55,7 @@ pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, 
     let storage = storage(&mut checker, &raw.storage);
     let chat = chat(&mut checker, &raw.chat);
     let search = chat.as_ref().and_then(|chat| search(&mut checker, &raw.search, chat));
+    let tools = chat.as_ref().and_then(|chat| tools(&mut checker, &raw.tools, chat));
     let models = models(&mut checker, &raw.models);
     let providers = providers(&mut checker, raw.providers, variables);
     let ondevice = raw.ondevice.and_then(|raw| ondevice(&mut checker, raw));
@@ -73,7 +76,7 @@ pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, 
     }
 
     let problems = checker.0;
-    match (environment, server, overload, storage, chat, search, models, level, json) {
+    match (environment, server, overload, storage, chat, search, tools, models, level, json) {
         (
             Some(environment),
             Some(server),
@@ -81,6 +84,7 @@ pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, 
             Some(storage),
             Some(chat),
             Some(search),
+            Some(tools),
             Some(models),
             Some(level),
             Some(json),
@@ -95,6 +99,7 @@ pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, 
                 storage,
                 chat,
                 search,
+                tools,
                 models,
                 providers,
                 ondevice,
@@ -276,6 +281,18 @@ fn search(checker: &mut Checker, raw: &RawSearch, chat: &ChatSettings) -> Option
         request_timeout: chat.request_timeout,
         send_timeout: chat.send_timeout,
         ..SearchSettings::default()
+    })
+}
+
+/// What chats and tools have in common is set for chats.
+fn tools(checker: &mut Checker, raw: &RawTools, chat: &ChatSettings) -> Option<ToolSettings> {
+    let timeout = checker.number::<u32>("tools.timeout_seconds", raw.timeout_seconds, 1..=3600);
+    let audit_days = checker.number::<u32>("tools.audit_days", raw.audit_days, 1..=3650);
+    Some(ToolSettings {
+        overrides: chat.overrides.clone(),
+        timeout: Duration::from_secs(timeout?.into()),
+        request_timeout: chat.request_timeout,
+        audit_for: Duration::from_secs(u64::from(audit_days?) * 86_400),
     })
 }
 

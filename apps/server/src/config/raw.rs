@@ -15,6 +15,7 @@ pub(super) struct RawConfig {
     pub(super) storage: RawStorage,
     pub(super) chat: RawChat,
     pub(super) search: RawSearch,
+    pub(super) tools: RawTools,
     pub(super) models: RawModels,
     pub(super) providers: Vec<RawProvider>,
     pub(super) ondevice: Option<RawOnDevice>,
@@ -90,6 +91,13 @@ pub(super) struct RawSearch {
     pub(super) rewrite_timeout_ms: u64,
     pub(super) follow_up_wait_ms: u64,
     pub(super) cache_seconds: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTools {
+    pub(super) timeout_seconds: u64,
+    pub(super) audit_days: u64,
 }
 
 #[derive(Deserialize)]

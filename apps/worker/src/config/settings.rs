@@ -52,6 +52,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("ENIGMA_CHAT_SEND_TIMEOUT_SECONDS", Some("20"),
         "How long a client may read nothing of its answer before it counts as gone; at most 25, as the runtime ends all work 30 seconds after a client has left"),
 
+    setting("ENIGMA_TOOLS_TIMEOUT_SECONDS", Some("120"),
+        "How long a tool may take, where its own limit is not shorter"),
+    setting("ENIGMA_TOOLS_AUDIT_DAYS", Some("7"),
+        "How long the runs of tools are kept on record, in days"),
+
     setting("ENIGMA_MODELS_FIRST_TOKEN_TIMEOUT_SECONDS", Some("20"),
         "How long a model may take to begin its answer"),
     setting("ENIGMA_MODELS_IDLE_TIMEOUT_SECONDS", Some("20"),

@@ -82,7 +82,7 @@ impl ToolService {
         tally: &Tally,
     ) -> Performed {
         let (ports, settings) = (self.ports(), self.settings());
-        let timeout = ready.registered.definition.timeout.min(settings.request_timeout);
+        let timeout = ready.registered.definition.timeout.min(settings.timeout);
         let run = ToolRun {
             context: part.context,
             caller: part.caller,

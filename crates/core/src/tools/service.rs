@@ -22,7 +22,9 @@ use crate::tenant::TenantContext;
 pub struct ToolSettings {
     /// Models that it prescribes.
     pub overrides: ModelOverrides,
-    /// How long a request may take in all; no tool has longer than that.
+    /// How long a tool may take, where its own limit is not shorter.
+    pub timeout: Duration,
+    /// How long a request may take in all.
     pub request_timeout: Duration,
     /// How long an audit record is kept.
     pub audit_for: Duration,
@@ -32,7 +34,8 @@ impl Default for ToolSettings {
     fn default() -> Self {
         Self {
             overrides: ModelOverrides::default(),
-            request_timeout: Duration::from_secs(120),
+            timeout: Duration::from_secs(120),
+            request_timeout: Duration::from_secs(300),
             audit_for: Duration::from_secs(7 * 24 * 3600),
         }
     }

@@ -98,7 +98,8 @@ pub(crate) fn parse<'a>(body: &'a Value, max_message_chars: usize, issues: &mut 
     let model = fields.parsed("modelId", issues);
     let user = fields.parsed("userId", issues);
     let tool: Option<ToolName> = fields.parsed("tool_name", issues);
-    let params = params(&fields, "tool_params", issues);
+    fields.object("tool_params", issues);
+    let params = params(fields.value("tool_params"));
     let tool = tool.map(|name| ToolCall { name, params });
     Some(ChatRequest { session, message, stream, model, user, tool })
 }

@@ -103,15 +103,15 @@ fn parse(body: &Value, issues: &mut Issues) -> Option<ToolRequest> {
     let fields = Fields::of_body(body, issues)?;
     let name: Option<ToolName> = fields.parsed("tool_name", issues);
     let name = fields.required("tool_name", name, issues);
-    let params = params(&fields, "params", issues);
+    fields.object("params", issues);
+    let params = params(fields.value("params"));
     let user = fields.parsed("user_id", issues).or_else(|| fields.parsed("userId", issues));
     Some(ToolRequest { call: name.map(|name| ToolCall { name, params }), user })
 }
 
 /// The parameters of a tool; none is as good as an empty object.
-pub(super) fn params(fields: &Fields<'_>, name: &'static str, issues: &mut Issues) -> Value {
-    fields.object(name, issues);
-    fields.value(name).cloned().unwrap_or_else(|| json!({}))
+pub(super) fn params(value: Option<&Value>) -> Value {
+    value.cloned().unwrap_or_else(|| json!({}))
 }
 
 fn replied(app: &App, info: &RequestInfo, access: &Access, reply: ToolReply) -> Response {

@@ -14,10 +14,11 @@ struct Route {
     parser: &'static str,
 }
 
-const ROUTES: [Route; 5] = [
+const ROUTES: [Route; 6] = [
     Route { path: "/chat", parser: include_str!("../../src/routes/chat.rs") },
     Route { path: "/ingest", parser: include_str!("../../src/routes/ingest.rs") },
     Route { path: "/search", parser: include_str!("../../src/routes/search.rs") },
+    Route { path: "/tools/execute", parser: include_str!("../../src/routes/tools.rs") },
     Route { path: "/v1/embeddings", parser: include_str!("../../src/openai/embeddings.rs") },
     Route { path: "/v1/chat/completions", parser: include_str!("../../src/openai/request.rs") },
 ];
