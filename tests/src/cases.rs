@@ -11,6 +11,7 @@ pub mod envelope;
 pub mod idempotency;
 pub mod jwt;
 pub mod limits;
+pub mod mcp;
 pub mod models;
 pub mod openai;
 pub mod resolution;
@@ -39,6 +40,7 @@ pub fn tenants() -> Vec<Tenant> {
         documents::tenants(),
         search::tenants(),
         tools::tenants(),
+        mcp::tenants(),
     ]
     .concat()
 }
@@ -194,6 +196,17 @@ macro_rules! cases {
         $run!(tools::a_chat_is_answered_with_the_result_of_its_tool);
         $run!(tools::a_chat_whose_tool_fails_is_refused);
         $run!(tools::only_documents_may_be_long);
+
+        $run!(mcp::a_client_shakes_hands);
+        $run!(mcp::the_newest_version_has_no_handshake);
+        $run!(mcp::tools_are_listed_and_called);
+        $run!(mcp::documents_are_resources);
+        $run!(mcp::resources_of_another_tenant_are_not_there);
+        $run!(mcp::scopes_and_flags_hold_here_too);
+        $run!(mcp::limits_and_budgets_hold_here_too);
+        $run!(mcp::what_is_no_message_is_refused);
+        $run!(mcp::a_page_asks_only_where_its_origin_may);
+        $run!(mcp::a_large_body_is_for_documents_only);
     };
 }
 
