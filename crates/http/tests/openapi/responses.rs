@@ -53,7 +53,9 @@ fn assert_described(document: &Value, method: &str, path: &str, answer: &Answere
     let found = problems(document, &media["schema"], &answer.json());
     assert!(found.is_empty(), "{found:#?}: {what}");
     if let Some(codes) = response["x-error-codes"].as_array() {
-        assert!(codes.contains(&answer.json()["error"]["code"]), "the code is not described: {what}");
+        let error = answer.json()["error"].take();
+        let code = if path == "/mcp" { &error["data"]["code"] } else { &error["code"] };
+        assert!(codes.contains(code), "the code is not described: {what}");
     }
 }
 
@@ -97,6 +99,12 @@ fn embeddings(model: &str) -> String {
     json!({ "model": model, "input": ["one", "two"] }).to_string()
 }
 
+fn ping() -> String {
+    json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" }).to_string()
+}
+
+/// What clients of the Model Context Protocol accept.
+const BOTH: (&str, &str) = ("accept", "application/json, text/event-stream");
 const EVENTS: (&str, &str) = ("accept", "text/event-stream");
 
 fn kinds(answer: &Answered) -> Vec<&str> {
@@ -165,6 +173,7 @@ async fn good_answers_are_described() {
         ("POST", "/search", question()),
         ("DELETE", "/documents/tea", String::new()),
         ("POST", "/v1/embeddings", embeddings("e")),
+        ("POST", "/mcp", ping()),
         ("GET", "/health", String::new()),
         ("GET", "/healthz", String::new()),
         ("GET", "/readyz", String::new()),
@@ -177,7 +186,8 @@ async fn good_answers_are_described() {
         if *method == "POST" {
             host.will_answer();
         }
-        let answer = host.send(method, path, &[], body).await;
+        let headers: &[_] = if *path == "/mcp" { &[BOTH] } else { &[] };
+        let answer = host.send(method, path, headers, body).await;
         assert_eq!(answer.status.as_u16(), 200, "{method} {path}: {}", answer.text);
         assert_described(&document, method, path, &answer);
         let id = &operation(&document, method, path)["operationId"];
@@ -248,6 +258,15 @@ async fn refusals_are_described() {
         (403, "DELETE", "/documents/unknown", vec![("x-api-key", "acme-search-key")], String::new()),
         (400, "POST", "/v1/embeddings", vec![], json!({ "model": "e", "input": [1, 2] }).to_string()),
         (400, "POST", "/v1/embeddings", vec![], embeddings("unknown")),
+        (400, "POST", "/mcp", vec![BOTH, nobody], ping()),
+        (400, "POST", "/mcp", vec![BOTH, ("x-user-id", "\t")], ping()),
+        (401, "POST", "/mcp", vec![BOTH, ("x-api-key", "wrong")], ping()),
+        (403, "POST", "/mcp", vec![BOTH, ("origin", "https://evil.example")], ping()),
+        (403, "POST", "/mcp", vec![BOTH, ("x-api-key", "acme-search-key")], ping().replace("ping", "tools/list")),
+        (404, "POST", "/mcp", vec![BOTH, ("x-tenant-id", "nobody")], ping()),
+        (406, "POST", "/mcp", vec![("accept", "application/json")], ping()),
+        (413, "POST", "/mcp", vec![BOTH], " ".repeat(2_100_000)),
+        (415, "POST", "/mcp", vec![BOTH, ("content-type", "text/plain")], ping()),
         (404, "GET", &unknown_session, vec![], String::new()),
         (400, "DELETE", "/chat/x", vec![], String::new()),
         (404, "DELETE", "/chat/00000000-0000-4000-8000-000000000000", vec![], String::new()),
