@@ -105,7 +105,9 @@ fn parse(body: &Value, issues: &mut Issues) -> Option<ToolRequest> {
     let name = fields.required("tool_name", name, issues);
     fields.object("params", issues);
     let params = params(fields.value("params"));
-    let user = fields.parsed("user_id", issues).or_else(|| fields.parsed("userId", issues));
+    let user: Option<UserId> = fields.parsed("user_id", issues);
+    // As on the other routes.
+    let user = user.or(fields.parsed("userId", issues));
     Some(ToolRequest { call: name.map(|name| ToolCall { name, params }), user })
 }
 

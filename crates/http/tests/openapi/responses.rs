@@ -105,6 +105,11 @@ fn ping() -> String {
 
 /// What clients of the Model Context Protocol accept.
 const BOTH: (&str, &str) = ("accept", "application/json, text/event-stream");
+
+fn tool(name: &str, params: &Value) -> String {
+    json!({ "tool_name": name, "params": params }).to_string()
+}
+
 const EVENTS: (&str, &str) = ("accept", "text/event-stream");
 
 fn kinds(answer: &Answered) -> Vec<&str> {
@@ -180,6 +185,8 @@ async fn good_answers_are_described() {
         ("GET", "/openapi.json", String::new()),
         ("GET", "/v1/models", String::new()),
         ("GET", "/v1/models/m", String::new()),
+        ("GET", "/schema/tools", String::new()),
+        ("POST", "/tools/execute", tool("ingest_docs", &json!({ "documents": [{ "docId": "d", "text": "Tea." }] }))),
     ];
     let mut seen = Vec::new();
     for (method, path, body) in &requests {
@@ -196,6 +203,27 @@ async fn good_answers_are_described() {
         }
     }
     assert_eq!(seen.len(), operations(&document).len(), "some operation was not asked");
+}
+
+#[tokio::test]
+async fn tools_that_are_refused_or_fail_are_described() {
+    let (document, host) = (document(), Host::new());
+    let text = json!({ "text": "x" });
+    for (name, params, key, expected) in [
+        ("owl", &text, "acme-key", "TOOL_NOT_FOUND"),
+        ("summarize", &json!({ "text": 3, "more": 1 }), "acme-key", "VALIDATION_FAILED"),
+        ("summarize", &text, "acme-key", "EXECUTION_ERROR"),
+        ("summarize", &text, "tight-key", "PERMISSION_DENIED"),
+    ] {
+        let answer = host.send("POST", "/tools/execute", &[("x-api-key", key)], &tool(name, params)).await;
+        assert_eq!(answer.json()["error"]["code"], expected, "{}", answer.text);
+        assert_described(&document, "POST", "/tools/execute", &answer);
+    }
+    let mut body: Value = serde_json::from_str(&chat(true)).unwrap();
+    body["tool_name"] = "owl".into();
+    let answer = host.send("POST", "/chat", &[], &body.to_string()).await;
+    assert_eq!(answer.json()["error"]["details"], json!({ "code": "TOOL_NOT_FOUND" }));
+    assert_described(&document, "POST", "/chat", &answer);
 }
 
 #[tokio::test]

@@ -90,6 +90,7 @@ fn tenants() -> TenantIndex {
             "tenantId": "acme",
             "aiModels": { "chat": "m", "embeddings": "e" },
             "rateLimit": { "perMinute": 1000 },
+            "featureFlags": { "tools_enabled": true },
             "apiKeys": [key("acme-key"), { "hash": key("acme-search-key"), "scopes": ["search"] }],
         })),
         tenant(json!({
