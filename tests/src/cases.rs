@@ -11,6 +11,7 @@ pub mod envelope;
 pub mod idempotency;
 pub mod jwt;
 pub mod limits;
+pub mod mcp;
 pub mod models;
 pub mod openai;
 pub mod resolution;
@@ -43,6 +44,7 @@ pub fn tenants() -> Vec<Tenant> {
         tools::tenants(),
         tool_calling::tenants(),
         speech::tenants(),
+        mcp::tenants(),
     ]
     .concat()
 }
@@ -215,6 +217,16 @@ macro_rules! cases {
         $run!(speech::audio_that_breaks_off_is_cut);
         $run!(speech::a_client_that_goes_ends_the_engines_work);
         $run!(speech::what_is_spoken_is_limited_and_paid_for);
+        $run!(mcp::a_client_shakes_hands);
+        $run!(mcp::the_newest_version_has_no_handshake);
+        $run!(mcp::tools_are_listed_and_called);
+        $run!(mcp::documents_are_resources);
+        $run!(mcp::resources_of_another_tenant_are_not_there);
+        $run!(mcp::scopes_and_flags_hold_here_too);
+        $run!(mcp::limits_and_budgets_hold_here_too);
+        $run!(mcp::what_is_no_message_is_refused);
+        $run!(mcp::a_page_asks_only_where_its_origin_may);
+        $run!(mcp::a_large_body_is_for_documents_only);
     };
 }
 

@@ -74,6 +74,8 @@ codes! {
     FeatureDisabled = "feature_disabled", FORBIDDEN, "The feature is not enabled for this tenant";
     /// The caller may not use the tool.
     PermissionDenied = "PERMISSION_DENIED", FORBIDDEN, "The tool is not allowed here";
+    /// The page that asks is none of the tenant's.
+    OriginNotAllowed = "origin_not_allowed", FORBIDDEN, "The origin is not allowed for this tenant";
     /// No such tenant.
     TenantUnknown = "tenant_unknown", NOT_FOUND, "No such tenant";
     /// No such thing.
@@ -82,6 +84,8 @@ codes! {
     ToolNotFound = "TOOL_NOT_FOUND", NOT_FOUND, "There is no such tool";
     /// The route exists, for other methods.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The route does not answer this method";
+    /// The client cannot read what it would be answered with.
+    NotAcceptable = "not_acceptable", NOT_ACCEPTABLE, "Accept application/json and text/event-stream";
     /// The first request with this key still runs.
     IdempotencyInProgress = "idempotency_in_progress", CONFLICT, "The first request with this Idempotency-Key still runs";
     /// The body is too large.
@@ -122,7 +126,8 @@ impl ErrorCode {
             | Self::ModelNotAllowed
             | Self::FeatureDisabled
             | Self::TtsNotEnabled
-            | Self::PermissionDenied => "permission_error",
+            | Self::PermissionDenied
+            | Self::OriginNotAllowed => "permission_error",
             Self::RateLimited | Self::TooManyStreams => "rate_limit_error",
             Self::BudgetExceeded => "insufficient_quota",
             Self::Internal
@@ -141,6 +146,7 @@ impl ErrorCode {
             | Self::NotFound
             | Self::ToolNotFound
             | Self::MethodNotAllowed
+            | Self::NotAcceptable
             | Self::IdempotencyInProgress
             | Self::PayloadTooLarge
             | Self::UnsupportedMediaType

@@ -23,6 +23,7 @@ mod error;
 mod event_stream;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod mcp;
 mod openai;
 mod overload;
 mod rate_headers;

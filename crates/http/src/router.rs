@@ -6,7 +6,7 @@ use axum::{Router, middleware};
 use crate::app::App;
 use crate::edge::edge;
 use crate::error::{ApiError, ErrorCode};
-use crate::{openai, routes};
+use crate::{mcp, openai, routes};
 
 /// Every route, with its methods, as in `GET /openapi.json`.
 pub const ROUTES: &[(&str, &str)] = &[
@@ -24,6 +24,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/tools/execute"),
     ("POST", "/tts"),
     ("GET", "/tts/voices"),
+    ("POST", "/mcp"),
     ("GET", "/health"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
@@ -53,6 +54,7 @@ pub fn router(app: App) -> Router {
         .route("/tools/execute", post(routes::tools::execute))
         .route("/tts", post(routes::speech::speak))
         .route("/tts/voices", get(routes::speech::voices))
+        .route("/mcp", post(mcp::route::post))
         .route("/health", get(routes::health::health))
         .route("/healthz", get(routes::health::alive))
         .route("/readyz", get(routes::health::ready))

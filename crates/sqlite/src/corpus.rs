@@ -13,8 +13,8 @@ mod versions;
 use async_trait::async_trait;
 use enigma_core::ports::{Corpus, KeywordQuery, VectorQuery};
 use enigma_core::retrieval::{
-    CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, EmbeddedChunk, EmbeddingSpace, Passage,
-    PublishError, Staging,
+    CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentPart, EmbeddedChunk, EmbeddingSpace,
+    Passage, PublishError, Staging,
 };
 use enigma_core::{PortError, TenantId, Timestamp, VersionId};
 
@@ -176,6 +176,18 @@ impl Corpus for SqliteCorpus {
     ) -> Result<DocumentPage, PortError> {
         let (tenant, after) = (tenant.clone(), after.cloned());
         let read = self.database.read(move |rows| documents::page(rows, &tenant, after.as_ref(), limit));
+        read.await.map_err(|error| error.into_port(PORT))
+    }
+
+    async fn read(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        from: u32,
+        limit: u32,
+    ) -> Result<Option<DocumentPart>, PortError> {
+        let (tenant, document) = (tenant.clone(), document.clone());
+        let read = self.database.read(move |rows| documents::part(rows, &tenant, &document, from, limit));
         read.await.map_err(|error| error.into_port(PORT))
     }
 

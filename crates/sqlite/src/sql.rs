@@ -227,6 +227,12 @@ statements! {
         FROM corpus_document CROSS JOIN corpus_version USING (tenant, document, number)
         WHERE tenant = ?1 AND document > ?2 ORDER BY document LIMIT ?3";
 
+    /// A document, and the version of it that is found.
+    DOCUMENT_VERSION = "
+        SELECT document, source, title, url, metadata, chunks, at, number, version
+        FROM corpus_document CROSS JOIN corpus_version USING (tenant, document, number)
+        WHERE tenant = ?1 AND document = ?2";
+
     /// The versions that are found.
     DOCUMENTS_NUMBERS = "SELECT number FROM corpus_document WHERE tenant = ?1";
 
@@ -307,6 +313,11 @@ statements! {
     CHUNKS_BETWEEN = "
         SELECT ordinal, text FROM corpus_chunk
         WHERE tenant = ?1 AND number = ?2 AND ordinal >= ?3 AND ordinal < ?4 ORDER BY ordinal";
+
+    /// Chunks of a version, whole, from one on.
+    CHUNKS_FROM = "
+        SELECT ordinal, start, text FROM corpus_chunk
+        WHERE tenant = ?1 AND number = ?2 AND ordinal >= ?3 ORDER BY ordinal LIMIT ?4";
 
     /// Deletes some chunks of a version.
     CHUNKS_DELETE = "

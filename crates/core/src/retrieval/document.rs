@@ -223,6 +223,17 @@ pub struct DocumentPage {
     pub next: Option<DocumentId>,
 }
 
+/// A part of a document's text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DocumentPart {
+    /// The document.
+    pub summary: DocumentSummary,
+    /// The version that the chunks are of.
+    pub version: VersionId,
+    /// By their numbers.
+    pub chunks: Vec<Chunk>,
+}
+
 /// A chunk that was found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Passage {

@@ -46,16 +46,21 @@ pub(super) struct Registered {
 impl Registered {
     /// What the caller lacks to use it, if anything.
     pub(super) fn lacks(&self, context: &TenantContext) -> Option<Permission> {
-        let tenant = context.tenant();
-        if !tenant.flag(TOOLS_ENABLED) {
-            return Some(Permission::Flag(TOOLS_ENABLED.to_owned()));
-        }
-        if !tenant.flag_or(&self.flag, true) {
-            return Some(Permission::Flag(self.flag.clone()));
-        }
-        let own = self.definition.permissions.iter().cloned();
-        std::iter::once(Permission::Scope(Scope::Tools)).chain(own).find(|permission| !permission.is_given(context))
+        lacks(&self.definition, &self.flag, context)
     }
+}
+
+/// What the caller lacks to use a tool, whose own flag this is, if anything.
+pub(super) fn lacks(definition: &ToolDefinition, flag: &str, context: &TenantContext) -> Option<Permission> {
+    let tenant = context.tenant();
+    if !tenant.flag(TOOLS_ENABLED) {
+        return Some(Permission::Flag(TOOLS_ENABLED.to_owned()));
+    }
+    if !tenant.flag_or(flag, true) {
+        return Some(Permission::Flag(flag.to_owned()));
+    }
+    let own = definition.permissions.iter().cloned();
+    std::iter::once(Permission::Scope(Scope::Tools)).chain(own).find(|permission| !permission.is_given(context))
 }
 
 /// The tools of a deployment, each under its own name.

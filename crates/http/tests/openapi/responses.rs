@@ -57,7 +57,9 @@ fn assert_described(document: &Value, method: &str, path: &str, answer: &Answere
     let found = problems(document, &media["schema"], &answer.json());
     assert!(found.is_empty(), "{found:#?}: {what}");
     if let Some(codes) = response["x-error-codes"].as_array() {
-        assert!(codes.contains(&answer.json()["error"]["code"]), "the code is not described: {what}");
+        let error = answer.json()["error"].take();
+        let code = if path == "/mcp" { &error["data"]["code"] } else { &error["code"] };
+        assert!(codes.contains(code), "the code is not described: {what}");
     }
 }
 
@@ -108,6 +110,13 @@ fn spoken(format: &str, streaming: bool) -> String {
 fn speech(model: &str) -> String {
     json!({ "model": model, "input": "Hello", "voice": "low" }).to_string()
 }
+
+fn ping() -> String {
+    json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" }).to_string()
+}
+
+/// What clients of the Model Context Protocol accept.
+const BOTH: (&str, &str) = ("accept", "application/json, text/event-stream");
 
 fn tool(name: &str, params: &Value) -> String {
     json!({ "tool_name": name, "params": params }).to_string()
@@ -186,6 +195,7 @@ async fn good_answers_are_described() {
         ("POST", "/tts", spoken("opus", false)),
         ("GET", "/tts/voices", String::new()),
         ("POST", "/v1/audio/speech", speech("t")),
+        ("POST", "/mcp", ping()),
         ("GET", "/health", String::new()),
         ("GET", "/healthz", String::new()),
         ("GET", "/readyz", String::new()),
@@ -200,7 +210,8 @@ async fn good_answers_are_described() {
         if *method == "POST" {
             host.will_answer();
         }
-        let answer = host.send(method, path, &[], body).await;
+        let headers: &[_] = if *path == "/mcp" { &[BOTH] } else { &[] };
+        let answer = host.send(method, path, headers, body).await;
         assert_eq!(answer.status.as_u16(), 200, "{method} {path}: {}", answer.text);
         assert_described(&document, method, path, &answer);
         let id = &operation(&document, method, path)["operationId"];
@@ -303,6 +314,15 @@ async fn refusals_are_described() {
         (403, "GET", "/tts/voices", vec![tight], String::new()),
         (400, "POST", "/v1/audio/speech", vec![], speech("unknown")),
         (403, "POST", "/v1/audio/speech", vec![tight], speech("t")),
+        (400, "POST", "/mcp", vec![BOTH, nobody], ping()),
+        (400, "POST", "/mcp", vec![BOTH, ("x-user-id", "\t")], ping()),
+        (401, "POST", "/mcp", vec![BOTH, ("x-api-key", "wrong")], ping()),
+        (403, "POST", "/mcp", vec![BOTH, ("origin", "https://evil.example")], ping()),
+        (403, "POST", "/mcp", vec![BOTH, ("x-api-key", "acme-search-key")], ping().replace("ping", "tools/list")),
+        (404, "POST", "/mcp", vec![BOTH, ("x-tenant-id", "nobody")], ping()),
+        (406, "POST", "/mcp", vec![("accept", "application/json")], ping()),
+        (413, "POST", "/mcp", vec![BOTH], " ".repeat(2_100_000)),
+        (415, "POST", "/mcp", vec![BOTH, ("content-type", "text/plain")], ping()),
         (404, "GET", &unknown_session, vec![], String::new()),
         (400, "DELETE", "/chat/x", vec![], String::new()),
         (404, "DELETE", "/chat/00000000-0000-4000-8000-000000000000", vec![], String::new()),

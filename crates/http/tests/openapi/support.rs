@@ -92,9 +92,8 @@ fn tenants() -> TenantIndex {
         tenant(json!({
             "tenantId": "acme",
             "aiModels": { "chat": "m", "embeddings": "e", "tts": "t" },
-            "featureFlags": { "tts_enabled": true },
             "rateLimit": { "perMinute": 1000 },
-            "featureFlags": { "tools_enabled": true },
+            "featureFlags": { "tools_enabled": true, "tts_enabled": true },
             "apiKeys": [key("acme-key"), { "hash": key("acme-search-key"), "scopes": ["search"] }],
         })),
         tenant(json!({

@@ -11,8 +11,8 @@ use crate::support::{Fixture, chance, open};
 use enigma_contract::fixture::{DAY, NOON, acme, acme_eu, after};
 use enigma_core::ports::{Cache, Corpus, KeywordQuery, VectorQuery};
 use enigma_core::retrieval::{
-    Chunk, CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, EmbeddedChunk, EmbeddingSpace, Metadata,
-    MetadataFilter, Passage, PublishError, Staging,
+    Chunk, CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentPart, EmbeddedChunk,
+    EmbeddingSpace, Metadata, MetadataFilter, Passage, PublishError, Staging,
 };
 use enigma_core::session::Retention;
 use enigma_core::{ModelId, PortError, TenantId, Timestamp, VersionId};
@@ -283,6 +283,16 @@ impl Corpus for Faulty {
         limit: u32,
     ) -> Result<DocumentPage, PortError> {
         self.corpus.documents(tenant, after, limit).await
+    }
+
+    async fn read(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        from: u32,
+        limit: u32,
+    ) -> Result<Option<DocumentPart>, PortError> {
+        self.corpus.read(tenant, document, from, limit).await
     }
 
     async fn nearest(&self, tenant: &TenantId, query: VectorQuery<'_>) -> Result<Vec<Passage>, PortError> {
