@@ -209,6 +209,9 @@ async fn good_answers_are_described() {
 async fn tools_that_are_refused_or_fail_are_described() {
     let (document, host) = (document(), Host::new());
     let text = json!({ "text": "x" });
+    // What it says is no JSON, the second time either.
+    host.will_answer();
+    host.will_answer();
     for (name, params, key, expected) in [
         ("owl", &text, "acme-key", "TOOL_NOT_FOUND"),
         ("summarize", &json!({ "text": 3, "more": 1 }), "acme-key", "VALIDATION_FAILED"),
