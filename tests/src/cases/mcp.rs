@@ -224,7 +224,7 @@ pub async fn tools_are_listed_and_called(host: &Host) {
 /// Listed by pages, read whole.
 pub async fn documents_are_resources(host: &Host) {
     let api = host.tenant("mcp-reads");
-    let sentences: String = (0..250).map(|n| format!("Sentence {n} says something about tea. ")).collect();
+    let sentences = (0..250).fold(String::new(), |text, n| text + &format!("Sentence {n} says something about tea. "));
     let small = json!({ "chunking": { "maxChunkSize": 50, "overlap": 20 }, "title": "Long" });
     ingest(&api, "a long/one?.md", &sentences, &small).await.ok();
     for n in 0..101 {
