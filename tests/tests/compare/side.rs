@@ -153,7 +153,7 @@ impl Side {
 
     fn value(&mut self, name: &str, value: Value) -> Value {
         match (name, value) {
-            ("latencyMs", Value::Number(_)) => "some ms".into(),
+            ("latencyMs" | "durationMs", Value::Number(_)) => "some ms".into(),
             ("created", Value::Number(at)) if at.as_u64() != Some(0) => "some time".into(),
             ("timestamp" | "createdAt" | "updatedAt", Value::Number(_)) => "some time".into(),
             ("timestamp" | "createdAt" | "updatedAt", Value::String(text)) => {
