@@ -100,6 +100,25 @@ def sessions(api):
     assert '"two"' in answer.choices[0].message.content, answer
 
 
+def speech(api):
+    asked = {"model": "tts-1", "voice": "luna", "input": "Hello."}
+    assert api.audio.speech.create(**asked).content.startswith(b"ID3")
+    with api.audio.speech.with_streaming_response.create(**asked, response_format="wav", speed=2) as answer:
+        assert answer.headers["content-type"] == "audio/wav", answer.headers
+        pieces = list(answer.iter_bytes())
+    assert b"".join(pieces).startswith(b"RIFF")
+    unknown = {**asked, "response_format": "flac"}
+    error = refused(openai.BadRequestError, 400, "invalid_request", lambda: api.audio.speech.create(**unknown))
+    assert error.param == "response_format", error
+    # Audio that breaks off is an exception, of whatever carries the SDK's bytes, and not audio that looks whole.
+    try:
+        api.audio.speech.create(**{**asked, "input": "This is cut [[cut]] before its end."})
+    except Exception as error:
+        assert not isinstance(error, openai.APIStatusError), error
+    else:
+        raise AssertionError("audio that broke off looked whole")
+
+
 def errors(base_url, api, limited, spent):
     refused(openai.AuthenticationError, 401, "unauthorized", client(base_url, "sk-wrong").models.list)
     refused(openai.NotFoundError, 404, "not_found", lambda: api.models.retrieve("no such model"))
@@ -139,7 +158,7 @@ def errors(base_url, api, limited, spent):
 
 def scripted(base_url, key, limited, spent):
     api = client(base_url, key)
-    for check in (chat, stream, include_usage, tools, models, sessions):
+    for check in (chat, stream, include_usage, tools, models, sessions, speech):
         check(api)
         print("ok", check.__name__, flush=True)
     errors(base_url, api, limited, spent)

@@ -11,12 +11,16 @@ pub mod envelope;
 pub mod idempotency;
 pub mod jwt;
 pub mod limits;
+pub mod mcp;
 pub mod models;
 pub mod openai;
 pub mod resolution;
 pub mod search;
 pub mod sessions;
+pub mod speech;
 pub mod streams;
+pub mod tool_calling;
+pub mod tools;
 
 use crate::tenant::Tenant;
 
@@ -37,6 +41,10 @@ pub fn tenants() -> Vec<Tenant> {
         cors::tenants(),
         documents::tenants(),
         search::tenants(),
+        tools::tenants(),
+        tool_calling::tenants(),
+        speech::tenants(),
+        mcp::tenants(),
     ]
     .concat()
 }
@@ -79,7 +87,7 @@ macro_rules! cases {
         $run!(bad_input::openai_clients_read_faults_in_their_shape);
         $run!(bad_input::queries_of_sessions_are_checked);
         $run!(bad_input::a_model_that_is_not_allowed_is_refused);
-        $run!(bad_input::tools_by_name_are_not_enabled);
+        $run!(bad_input::a_tool_that_is_not_enabled_ends_a_chat);
 
         $run!(chat::a_streamed_answer_comes_in_numbered_pieces);
         $run!(chat::an_answer_in_one_piece);
@@ -176,6 +184,49 @@ macro_rules! cases {
         $run!(search::faults_of_a_question_are_named);
         $run!(search::what_is_searched_is_limited_and_paid_for);
         $run!(search::embeddings_come_in_openais_shape);
+
+        $run!(tools::the_tools_are_described);
+        $run!(tools::permissions_are_checked_for_every_tool);
+        $run!(tools::a_call_that_cannot_be_made_is_refused);
+        $run!(tools::each_tool_gives_back_what_its_schema_says);
+        $run!(tools::an_answer_that_cannot_be_used_is_repaired_once);
+        $run!(tools::a_tool_that_takes_too_long_is_ended);
+        $run!(tools::a_tool_whose_client_has_gone_is_ended);
+        $run!(tools::a_model_that_fails_is_a_tool_that_fails);
+        $run!(tools::documents_are_taken_in_as_by_the_route);
+        $run!(tools::tools_pass_limits_and_budgets);
+        $run!(tools::a_repeat_is_told_the_first_result_again);
+        $run!(tools::texts_that_give_orders_stay_data);
+        $run!(tools::a_chat_is_answered_with_the_result_of_its_tool);
+        $run!(tools::a_chat_whose_tool_fails_is_refused);
+        $run!(tools::only_documents_may_be_long);
+
+        $run!(tool_calling::a_model_calls_a_tool_in_a_chat);
+        $run!(tool_calling::the_openai_route_runs_tools_when_asked);
+        $run!(tool_calling::calls_without_end_come_to_one);
+        $run!(speech::a_text_becomes_audio_of_its_length);
+        $run!(speech::each_format_has_its_type_and_its_start);
+        $run!(speech::audio_leaves_as_it_is_made);
+        $run!(speech::a_voice_is_chosen_from_the_list);
+        $run!(speech::speed_is_kept_or_refused_as_the_list_says);
+        $run!(speech::a_text_is_handed_on_as_it_is);
+        $run!(speech::openais_face_speaks_too);
+        $run!(speech::speech_has_to_be_switched_on);
+        $run!(speech::faults_of_a_text_are_named);
+        $run!(speech::an_engine_that_fails_is_told);
+        $run!(speech::audio_that_breaks_off_is_cut);
+        $run!(speech::a_client_that_goes_ends_the_engines_work);
+        $run!(speech::what_is_spoken_is_limited_and_paid_for);
+        $run!(mcp::a_client_shakes_hands);
+        $run!(mcp::the_newest_version_has_no_handshake);
+        $run!(mcp::tools_are_listed_and_called);
+        $run!(mcp::documents_are_resources);
+        $run!(mcp::resources_of_another_tenant_are_not_there);
+        $run!(mcp::scopes_and_flags_hold_here_too);
+        $run!(mcp::limits_and_budgets_hold_here_too);
+        $run!(mcp::what_is_no_message_is_refused);
+        $run!(mcp::a_page_asks_only_where_its_origin_may);
+        $run!(mcp::a_large_body_is_for_documents_only);
     };
 }
 

@@ -168,6 +168,12 @@ impl Api {
         panic!("{path} was not answered with a stream: {:?}", reply.whole().await)
     }
 
+    /// `POST` of JSON, whatever it is answered with.
+    pub async fn post_begin(&self, path: &str, body: &Value) -> Reply {
+        let body = Some(("application/json", Bytes::from(body.to_string())));
+        self.begin(Method::POST, path, body).await.unwrap_or_else(|error| panic!("{path}: {error:?}"))
+    }
+
     /// A chat in one piece.
     pub async fn chat(&self, session: &str, message: &str) -> Answer {
         self.post("/chat", &json!({ "sessionId": session, "message": message, "stream": false })).await
@@ -275,6 +281,14 @@ impl Reply {
             bytes.extend_from_slice(&part?);
         }
         Ok(bytes)
+    }
+
+    /// The next bytes, whatever they are; `None` when the body has ended as it should.
+    ///
+    /// # Errors
+    /// When the connection breaks off.
+    pub async fn bytes_next(&mut self) -> Result<Option<Bytes>, reqwest::Error> {
+        self.body.next().await.transpose()
     }
 
     /// The next event or comment; `None` when the stream has ended as it should.

@@ -28,6 +28,8 @@ pub mod settings {
     pub const FIRST_TOKEN_TIMEOUT: Duration = Duration::from_secs(2);
     /// How long it may pause.
     pub const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+    /// How long a tool may take.
+    pub const TOOL_TIMEOUT: Duration = Duration::from_secs(6);
     /// How long a client may read nothing.
     pub const SEND_TIMEOUT: Duration = Duration::from_secs(3);
     /// Calls of one model for one request.
@@ -36,6 +38,8 @@ pub mod settings {
     pub const BREAKER_FAILURES: usize = 4;
     /// For how long it opens.
     pub const BREAKER_OPEN: Duration = Duration::from_secs(2);
+    /// Voices of the provider. Workers AI has them too.
+    pub const VOICES: [&str; 2] = ["asteria", "luna"];
     /// Models that are served by name; every other name goes to the same provider, under the name that was given.
     pub const MODELS: [&str; 3] = ["@cf/meta/llama-3.1-8b-instruct", "scripted", "scripted-large"];
 }
@@ -49,17 +53,24 @@ pub struct Platform {
     pub notices_gone_early: bool,
     /// Whether it sees that a header was there twice, or is handed both values as one.
     pub sees_repeated_headers: bool,
+    /// Whether an answer in one piece tells its length before it comes, or comes in chunks.
+    pub tells_lengths: bool,
 }
 
 impl Platform {
     /// The native server.
-    pub const NATIVE: Self =
-        Self { notices_gone_within: Duration::from_secs(1), notices_gone_early: true, sees_repeated_headers: true };
+    pub const NATIVE: Self = Self {
+        notices_gone_within: Duration::from_secs(1),
+        notices_gone_early: true,
+        sees_repeated_headers: true,
+        tells_lengths: true,
+    };
     /// The Worker, which notices a client that has gone when it next writes to it.
     pub const WORKER: Self = Self {
         notices_gone_within: settings::KEEP_ALIVE.saturating_add(Duration::from_secs(1)),
         notices_gone_early: false,
         sees_repeated_headers: false,
+        tells_lengths: false,
     };
 }
 

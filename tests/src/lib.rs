@@ -11,6 +11,7 @@ pub mod child;
 pub mod client;
 pub mod host;
 pub mod issuer;
+pub mod mcp_sdk;
 pub mod neighbour;
 pub mod python;
 pub mod raw;

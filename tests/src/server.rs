@@ -80,6 +80,7 @@ impl ServerConfig {
             .set("chat.default_max_tokens", settings::DEFAULT_MAX_TOKENS)
             .set("chat.max_tokens", settings::MAX_TOKENS)
             .set("chat.send_timeout_seconds", settings::SEND_TIMEOUT.as_secs())
+            .set("tools.timeout_seconds", settings::TOOL_TIMEOUT.as_secs())
             .set("models.first_token_timeout_seconds", settings::FIRST_TOKEN_TIMEOUT.as_secs())
             .set("models.idle_timeout_seconds", settings::IDLE_TIMEOUT.as_secs())
             .set("models.max_attempts", settings::MAX_ATTEMPTS)
@@ -87,6 +88,8 @@ impl ServerConfig {
             .set("models.retry_max_delay_ms", 100)
             .set("models.breaker_failures", settings::BREAKER_FAILURES)
             .set("models.breaker_open_seconds", settings::BREAKER_OPEN.as_secs())
+            // Whatever is installed on this machine.
+            .set("espeak.model_id", "none")
             .set("log.level", "info")
             .set("log.format", "json")
     }
@@ -118,9 +121,10 @@ impl ServerConfig {
     pub fn upstream(self, base_url: &str) -> Self {
         let models: Vec<String> = settings::MODELS.iter().map(|model| format!("{} = {0}", json!(model))).collect();
         self.provider(&format!(
-            "id = \"scripted\"\nbase_url = {}\ndefault = true\nmodels = {{ {} }}\n",
+            "id = \"scripted\"\nbase_url = {}\ndefault = true\nmodels = {{ {} }}\nvoices = {}\n",
             json!(base_url),
             models.join(", "),
+            json!(settings::VOICES),
         ))
     }
 

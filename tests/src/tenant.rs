@@ -57,6 +57,15 @@ impl Tenant {
             .with("featureFlags", json!({ "query_rewriting": false, "follow_ups": false }))
     }
 
+    /// Speaks as a model of its own, so that what goes wrong with it opens nobody else's breaker. What it is called is what Workers AI
+    /// calls its own.
+    #[must_use]
+    pub fn speaks(self) -> Self {
+        let speech = format!("@cf/deepgram/aura-1-{}", self.id);
+        self.with("aiModels", json!({ "chat": "scripted", "tts": speech }))
+            .with("featureFlags", json!({ "tts_enabled": true }))
+    }
+
     /// May use these models and no other, so that nothing else steps in for one that fails.
     #[must_use]
     pub fn only_models(self, models: &[&str]) -> Self {

@@ -3,6 +3,7 @@
 mod call;
 mod embeddings;
 mod script;
+pub mod speech;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
@@ -39,6 +40,7 @@ pub const PATIENCE: Duration = Duration::from_secs(15);
 /// | `[[pause 200ms]]`, `[[gate NAME]]`, `[[hang]]` | silence: for a time, until [`Upstream::open`], for ever |
 /// | `[[hang before first]]` | not even a status line |
 /// | `[[tool]]` | a call of the function `get_weather` |
+/// | `[[call NAME JSON]]` | a call of a function with these arguments |
 /// | `[[flood N]]` | N pieces of a kibibyte |
 /// | `[[cut]]`, `[[cut after 3]]` | the connection breaks off |
 /// | `[[no finish]]`, `[[garbage]]`, `[[error event]]` | a stream without its end, without JSON, with an error |
@@ -47,6 +49,8 @@ pub const PATIENCE: Duration = Duration::from_secs(15);
 /// | `[[status 500]]`, `[[status 429 retry-after 1]]`, `[[html]]` | no answer |
 ///
 /// A text with `[[no embedding]]` is not embedded.
+///
+/// Of a text that is to be spoken, what does not concern words is obeyed: after the first piece of its audio.
 ///
 /// Markers are obeyed in their order. Those of the last user message count.
 pub struct Upstream {
@@ -85,6 +89,7 @@ impl Upstream {
         let app = Router::new()
             .route("/v1/chat/completions", post(complete))
             .route("/v1/embeddings", post(embed))
+            .route("/v1/audio/speech", post(speak))
             .with_state(Arc::clone(&shared));
         let (stop, stopped) = oneshot::channel::<()>();
         std::thread::spawn(move || {
@@ -177,6 +182,22 @@ async fn embed(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
     }
 }
 
+async fn speak(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let call = Arc::new(Call::new(body, headers));
+    shared.state().calls.push(Arc::clone(&call));
+    shared.changed.send_replace(());
+    let guard = Guard::new(Arc::clone(&call), shared.changed.clone());
+    match script::parse(&call.prompt, &Value::Null) {
+        Reply::Answer(markers) => {
+            let steps = speech::steps(&call.body, markers);
+            let headers = [(header::CONTENT_TYPE, speech::media_type(&call.body))];
+            (headers, body_of(shared, guard, steps)).into_response()
+        }
+        reply => refuse(reply, guard).await,
+    }
+}
+
 async fn complete(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let call = Arc::new(Call::new(body, headers));
@@ -190,7 +211,19 @@ async fn complete(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: B
     let guard = Guard::new(Arc::clone(&call), shared.changed.clone());
     let reply = script::parse(script.as_deref().unwrap_or(&call.prompt), &call.body["messages"]);
     match reply {
-        Reply::Silence => {
+        Reply::Answer(steps) if call.body["stream"] == json!(true) => stream_answer(shared, guard, steps),
+        Reply::Answer(steps) => {
+            guard.finish();
+            axum::Json(script::whole(&call.model, &steps)).into_response()
+        }
+        reply => refuse(reply, guard).await,
+    }
+}
+
+/// Whatever is no answer.
+async fn refuse(reply: Reply, guard: Guard) -> Response {
+    match reply {
+        Reply::Silence | Reply::Answer(_) => {
             let _held = guard;
             std::future::pending().await
         }
@@ -208,11 +241,6 @@ async fn complete(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: B
             ([(header::CONTENT_TYPE, "text/html")], "<html><body>Sign in to the guest network</body></html>")
                 .into_response()
         }
-        Reply::Answer(steps) if call.body["stream"] == json!(true) => stream_answer(shared, guard, steps),
-        Reply::Answer(steps) => {
-            guard.finish();
-            axum::Json(script::whole(&call.model, &steps)).into_response()
-        }
     }
 }
 
@@ -223,6 +251,12 @@ struct Progress {
 }
 
 fn stream_answer(shared: Arc<Shared>, guard: Guard, steps: VecDeque<Step>) -> Response {
+    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+    (StatusCode::OK, headers, body_of(shared, guard, steps)).into_response()
+}
+
+/// A body that plays the steps.
+fn body_of(shared: Arc<Shared>, guard: Guard, steps: VecDeque<Step>) -> Body {
     let progress = Progress { shared, guard, steps };
     let body = stream::unfold(Some(progress), async |progress| {
         let mut progress = progress?;
@@ -259,6 +293,5 @@ fn stream_answer(shared: Arc<Shared>, guard: Guard, steps: VecDeque<Step>) -> Re
             }
         }
     });
-    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
-    (StatusCode::OK, headers, Body::from_stream(body)).into_response()
+    Body::from_stream(body)
 }

@@ -85,6 +85,7 @@ impl WorkerConfig {
             .variable("ENIGMA_CHAT_DEFAULT_MAX_TOKENS", settings::DEFAULT_MAX_TOKENS)
             .variable("ENIGMA_CHAT_MAX_TOKENS", settings::MAX_TOKENS)
             .variable("ENIGMA_CHAT_SEND_TIMEOUT_SECONDS", settings::SEND_TIMEOUT.as_secs())
+            .variable("ENIGMA_TOOLS_TIMEOUT_SECONDS", settings::TOOL_TIMEOUT.as_secs())
             .variable("ENIGMA_MODELS_FIRST_TOKEN_TIMEOUT_SECONDS", settings::FIRST_TOKEN_TIMEOUT.as_secs())
             .variable("ENIGMA_MODELS_IDLE_TIMEOUT_SECONDS", settings::IDLE_TIMEOUT.as_secs())
             .variable("ENIGMA_MODELS_MAX_ATTEMPTS", settings::MAX_ATTEMPTS)
@@ -133,7 +134,9 @@ impl WorkerConfig {
     pub fn provider(self, base_url: &str) -> Self {
         let models: Map<String, Value> =
             settings::MODELS.iter().map(|model| ((*model).to_owned(), Value::from(*model))).collect();
-        let provider = json!({ "id": "scripted", "base_url": base_url, "default": true, "models": models });
+        let voices = settings::VOICES;
+        let provider =
+            json!({ "id": "scripted", "base_url": base_url, "default": true, "models": models, "voices": voices });
         self.variable("ENIGMA_PROVIDERS", json!([provider]))
     }
 

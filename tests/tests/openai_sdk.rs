@@ -19,11 +19,15 @@ fn check(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn the_sdk_chats_streams_and_reads_errors() {
+fn the_sdk_chats_streams_speaks_and_reads_errors() {
     let upstream = Upstream::start();
     let server = ServerConfig::new()
         .upstream(&upstream.base_url())
-        .tenant(&Tenant::new("sdk").model("sdk-broken"))
+        .tenant(
+            &Tenant::new("sdk")
+                .with("aiModels", json!({ "chat": "sdk-broken", "tts": "tts-1" }))
+                .with("featureFlags", json!({ "tts_enabled": true })),
+        )
         .tenant(&Tenant::new("sdk-limited").with("rateLimit", json!({ "perMinute": 2 })))
         .tenant(&Tenant::new("sdk-spent").with("tokenBudget", json!({ "daily": 100 })))
         .start();

@@ -55,6 +55,7 @@ suite!(embedder, embedder_cases);
 suite!(idempotency_store, idempotency_store_cases);
 suite!(rate_limiter, rate_limiter_cases);
 suite!(request_books, request_books_cases);
+suite!(audit_log, audit_log_cases);
 suite!(session_index, session_index_cases);
 suite!(session_store, session_store_cases);
 suite!(session_turns, session_turns_cases);

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use enigma_core::tenant::Scope;
-use enigma_core::{KeyId, Timestamp};
+use enigma_core::{KeyId, TenantId, Timestamp, ToolName};
 
 /// The operator's tool of crispy-enigma.
 #[derive(Debug, Parser)]
@@ -31,6 +31,33 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TenantsCommand,
     },
+    /// Show the runs of a tenant's tools, the newest first, from the server's database, which may be in use
+    Audit(AuditArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditArguments {
+    /// The file that the server's `storage.database` names
+    #[arg(long, value_name = "FILE")]
+    pub(crate) database: PathBuf,
+    /// The tenant
+    #[arg(long)]
+    pub(crate) tenant: TenantId,
+    /// Only the runs of this tool
+    #[arg(long)]
+    pub(crate) tool: Option<ToolName>,
+    /// Only runs of this time or later, such as 2030-01-31T00:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) since: Option<Timestamp>,
+    /// Only runs before this time
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) until: Option<Timestamp>,
+    /// So many at most
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) limit: u32,
+    /// Each record as one line of JSON, with everything that is known of it
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -88,6 +115,10 @@ fn scope(text: &str) -> Result<Scope, String> {
     found.ok_or_else(|| format!("the scopes are {}", known()))
 }
 
+fn time(text: &str) -> Result<Timestamp, &'static str> {
+    Timestamp::parse_rfc3339(text).ok_or("must be a time such as 2030-01-31T00:00:00Z")
+}
+
 fn expiry(text: &str) -> Result<String, &'static str> {
     Timestamp::parse_rfc3339(text).map(|_| text.to_owned()).ok_or("must be a time such as 2030-01-31T00:00:00Z")
 }
@@ -105,6 +136,9 @@ mod tests {
         for wrong in [
             "enigma keys new --scopes chat,root",
             "enigma keys new --expires tomorrow",
+            "enigma audit --database x --tenant A!",
+            "enigma audit --database x --tenant acme --since yesterday",
+            "enigma audit --database x --tenant acme --limit 0",
             "enigma models",
             "enigma tenants check a b",
         ] {

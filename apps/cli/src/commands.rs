@@ -1,5 +1,6 @@
 //! What the tool does, one command a file.
 
+pub(crate) mod audit;
 pub(crate) mod keys;
 pub(crate) mod models;
 pub(crate) mod tenants;
@@ -10,6 +11,7 @@ use std::io;
 use enigma_ondevice::weights::PullError;
 use enigma_operator::keys::NoRandomness;
 use enigma_operator::tenants::Problems;
+use enigma_sqlite::OpenError;
 use thiserror::Error;
 
 /// Why a command has not done its work.
@@ -25,6 +27,8 @@ pub(crate) enum CommandError {
     Randomness(#[from] NoRandomness),
     #[error(transparent)]
     Tenants(#[from] Problems),
+    #[error("the database cannot be read")]
+    Database(#[from] OpenError),
     #[error("cannot use the operating system's services")]
     System(#[from] io::Error),
 }
@@ -34,7 +38,7 @@ impl CommandError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::UnknownModel(..) | Self::NoDirectory | Self::Tenants(_) => 2,
-            Self::Pull(_) | Self::Randomness(_) | Self::System(_) => 1,
+            Self::Pull(_) | Self::Randomness(_) | Self::Database(_) | Self::System(_) => 1,
         }
     }
 }

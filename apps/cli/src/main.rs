@@ -1,4 +1,4 @@
-//! The operator's tool of crispy-enigma: weights, keys, tenants.
+//! The operator's tool of crispy-enigma: weights, keys, tenants, audit records.
 //!
 //! What it is not: a client. It talks to no server; it looks at files, and fetches weights.
 
@@ -7,11 +7,13 @@ mod commands;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use clap::Parser;
+use enigma_core::Timestamp;
 
 use crate::cli::{Cli, Command, KeysCommand, ModelsCommand, TenantsCommand};
-use crate::commands::{CommandError, keys, models, tenants};
+use crate::commands::{CommandError, audit, keys, models, tenants};
 
 fn main() -> ExitCode {
     let result = run(Cli::parse().command, &mut io::stdout().lock());
@@ -25,6 +27,12 @@ fn main() -> ExitCode {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "this program has no ports; it is its own clock")]
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
 fn run(command: Command, out: &mut dyn Write) -> Result<(), CommandError> {
     match command {
         Command::Models { command: ModelsCommand::Pull { directory, model } } => models::pull(directory, &model, out),
@@ -35,5 +43,6 @@ fn run(command: Command, out: &mut dyn Write) -> Result<(), CommandError> {
         Command::Tenants { command: TenantsCommand::Check { directory, environment } } => {
             tenants::check(&directory, &environment, out)
         }
+        Command::Audit(arguments) => audit::show(&arguments, now(), out),
     }
 }

@@ -12,7 +12,9 @@ use enigma_core::chat::ChatSettings;
 use enigma_core::model::{BreakerPolicy, ModelTimeouts, RetryPolicy};
 use enigma_core::search::SearchSettings;
 use enigma_core::tenant::ModelUse;
+use enigma_core::tools::ToolSettings;
 use enigma_core::{ModelId, ProviderId};
+use enigma_espeak::EspeakOptions;
 use enigma_http::OverloadLimits;
 use enigma_ondevice::weights::Weights;
 use enigma_openai::Endpoint;
@@ -21,7 +23,7 @@ use thiserror::Error;
 use toml::Table;
 use tracing::Level;
 
-pub(crate) use self::check::ONDEVICE_PROVIDER;
+pub(crate) use self::check::{ESPEAK_PROVIDER, ONDEVICE_PROVIDER};
 use self::layers::{Layers, Source};
 use self::raw::RawConfig;
 use crate::cli::Flags;
@@ -41,9 +43,11 @@ pub(crate) struct Config {
     pub(crate) storage: Storage,
     pub(crate) chat: ChatSettings,
     pub(crate) search: SearchSettings,
+    pub(crate) tools: ToolSettings,
     pub(crate) models: ModelsConfig,
     pub(crate) providers: Vec<ProviderConfig>,
     pub(crate) ondevice: Option<OnDeviceConfig>,
+    pub(crate) espeak: Option<EspeakConfig>,
     pub(crate) log: LogConfig,
 }
 
@@ -102,6 +106,14 @@ pub(crate) struct ProviderConfig {
     pub(crate) is_default: bool,
     pub(crate) models: Vec<ModelId>,
     pub(crate) embeddings: Vec<ModelId>,
+    pub(crate) speech: Vec<ModelId>,
+}
+
+/// The speech engine of this machine, where it is wanted.
+#[derive(Debug)]
+pub(crate) struct EspeakConfig {
+    pub(crate) model: ModelId,
+    pub(crate) options: EspeakOptions,
 }
 
 /// The models of this process; one of the two at least.
@@ -195,7 +207,7 @@ impl Config {
 
     /// Whether any provider serves `model` for this.
     pub(crate) fn serves(&self, model: &ModelId, purpose: ModelUse) -> bool {
-        check::serves(&self.providers, self.ondevice.as_ref(), model, purpose)
+        check::serves(&self.providers, self.ondevice.as_ref(), self.espeak.as_ref(), model, purpose)
     }
 
     fn layered(mut layers: Layers, flags: &Flags, variables: Variables<'_>) -> Result<Self, ConfigError> {

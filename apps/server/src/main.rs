@@ -24,6 +24,7 @@ mod settings;
 mod shutdown;
 mod slow_body;
 mod sockets;
+mod speech;
 mod start;
 mod storage;
 mod stream;

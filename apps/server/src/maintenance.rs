@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use enigma_core::ports::{Clock, IdSource};
+use enigma_core::retrieval::GIVEN_UP_AFTER;
 use enigma_core::session::DateGuard;
 use enigma_core::tenant::Tenant;
 use enigma_core::{PortError, Timestamp};
@@ -93,10 +94,13 @@ impl Maintenance {
         if !may_remove {
             return Ok(0);
         }
-        match &self.stores.durable {
-            Some(durable) => Ok(durable.maintenance.sweep(tenant.id(), tenant.retention(), now).await?.total()),
-            None => self.stores.sessions.sweep(tenant.id(), tenant.retention(), now).await,
+        if let Some(durable) = &self.stores.durable {
+            return Ok(durable.maintenance.sweep(tenant.id(), tenant.retention(), now).await?.total());
         }
+        let messages = self.stores.sessions.sweep(tenant.id(), tenant.retention(), now).await?;
+        // What was given up takes room that the tenant's documents need.
+        let chunks = self.stores.corpus.sweep(tenant.id(), now.saturating_sub(GIVEN_UP_AFTER)).await?;
+        Ok(messages + chunks + self.stores.audit.sweep(tenant.id(), now).await?)
     }
 }
 
@@ -106,9 +110,12 @@ mod tests {
     use crate::adapters::{OsIds, SystemClock};
     use crate::config;
     use enigma_core::ports::TokenLedger;
+    use enigma_core::retrieval::{Chunk, Document, DocumentId, EmbeddedChunk, EmbeddingSpace, Metadata, Staging};
     use enigma_core::tenant::{TenantIndex, TokenBudget};
-    use enigma_core::{RequestId, TenantId};
+    use enigma_core::{ModelId, RequestId, TenantId, VersionId};
     use enigma_memory::testing::ManualClock;
+
+    const VERSION: VersionId = VersionId::new(uuid::Uuid::nil());
 
     fn maintenance(clock: &Arc<ManualClock>) -> Maintenance {
         let tenant = Tenant::from_json(r#"{ "tenantId": "acme", "aiModels": { "chat": "m" } }"#).unwrap();
@@ -208,6 +215,53 @@ mod tests {
         clock.advance(hour * 25);
         maintenance.once(&mut state, hour * 25).await;
         assert!(!is_there(&stores).await, "what has had its time is removed in the end");
+    }
+
+    /// A version of two chunks, of which one is staged before its process dies, and an answer to a search.
+    async fn leave_something(stores: &Stores, tenant: &TenantId, now: Timestamp) {
+        let document = DocumentId::new("doc").unwrap();
+        let space = EmbeddingSpace { model: ModelId::new("m").unwrap(), dimensions: 2 };
+        let staging = Staging { document: &document, version: VERSION, space: &space };
+        let chunk = Chunk { ordinal: 0, start: 0, text: "words".to_owned() };
+        let chunks = [EmbeddedChunk { chunk, vector: vec![1.0, 0.0] }];
+        stores.corpus.stage(tenant, staging, &chunks, now).await.unwrap();
+        stores.cache.put(tenant, "question", "answer", now.saturating_add(Duration::from_secs(60)), now).await.unwrap();
+    }
+
+    /// Whether the version could still be published, in whose stead a published one would be found.
+    async fn is_staged(stores: &Stores, tenant: &TenantId, now: Timestamp) -> bool {
+        let id = DocumentId::new("doc").unwrap();
+        let document = Document { id, source: None, title: None, url: None, metadata: Metadata::default() };
+        let space = EmbeddingSpace { model: ModelId::new("m").unwrap(), dimensions: 2 };
+        stores.corpus.publish(tenant, VERSION, &document, &space, 1, now).await.unwrap().is_ok()
+    }
+
+    #[tokio::test]
+    async fn what_an_ingestion_left_half_done_and_answers_that_have_expired_are_removed() {
+        let tenant = TenantId::new("acme").unwrap();
+        let hour = Duration::from_secs(3600);
+        for is_durable in [false, true] {
+            for (waits, stays) in [(hour, true), (hour + Duration::from_millis(1), false)] {
+                let directory = tempfile::tempdir().unwrap();
+                let synchronous = enigma_sqlite::Synchronous::Off;
+                let path = directory.path().join("enigma.db");
+                let file = config::Storage::File { path, synchronous, rebuild_every: None };
+                let storage = if is_durable { file } else { config::Storage::Memory };
+                let clock = Arc::new(ManualClock::new(SystemClock.now()));
+                let stores = crate::storage::open(&storage).unwrap();
+                leave_something(&stores, &tenant, clock.now()).await;
+                let maintenance = Maintenance { stores: stores.clone(), ..maintenance(&clock) };
+                let mut state = maintenance.begin();
+                clock.advance(waits);
+                maintenance.once(&mut state, waits).await;
+                if let Some(durable) = &stores.durable {
+                    let retention = enigma_core::session::Retention { days: 30, max_messages: 10 };
+                    let left = durable.maintenance.sweep(&tenant, &retention, clock.now()).await.unwrap();
+                    assert_eq!(left.total(), 0, "it has removed what has had its time");
+                }
+                assert_eq!(is_staged(&stores, &tenant, clock.now()).await, stays, "{storage:?} {waits:?}");
+            }
+        }
     }
 
     #[tokio::test]

@@ -150,6 +150,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("search.cache_seconds", "search-cache-seconds", "ENIGMA_SEARCH_CACHE_SECONDS", Number, Some("3600"),
         "How long an answer is kept for the same question; less, when the documents change"),
 
+    setting("tools.timeout_seconds", "tools-timeout-seconds", "ENIGMA_TOOLS_TIMEOUT_SECONDS", Number, Some("120"),
+        "How long a tool may take, where its own limit is not shorter"),
+    setting("tools.audit_days", "tools-audit-days", "ENIGMA_TOOLS_AUDIT_DAYS", Number, Some("7"),
+        "How long the runs of tools are kept on record, in days"),
+
     setting("models.first_token_timeout_seconds", "models-first-token-timeout-seconds", "ENIGMA_MODELS_FIRST_TOKEN_TIMEOUT_SECONDS", Number, Some("60"),
         "How long a model may take to begin its answer"),
     setting("models.idle_timeout_seconds", "models-idle-timeout-seconds", "ENIGMA_MODELS_IDLE_TIMEOUT_SECONDS", Number, Some("30"),
@@ -181,6 +186,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("ondevice.max_conversations", "ondevice-max-conversations", "ENIGMA_ONDEVICE_MAX_CONVERSATIONS", Number, Some("4"),
         "Chats that the on-device model answers at a time"),
 
+    setting("espeak.model_id", "espeak-model-id", "ENIGMA_ESPEAK_MODEL_ID", Text, Some("espeak-ng"),
+        "What the speech engine of this machine is called as a model, or `none`. It speaks where `espeak-ng` is installed"),
+    setting("espeak.program", "espeak-program", "ENIGMA_ESPEAK_PROGRAM", Text, Some("espeak-ng"),
+        "The program, by its path, or by its name in `PATH`"),
+    setting("espeak.voice", "espeak-voice", "ENIGMA_ESPEAK_VOICE", Text, Some("en-us"),
+        "Its voice where a request names none"),
+    setting("espeak.processes", "espeak-processes", "ENIGMA_ESPEAK_PROCESSES", Number, Some("2"),
+        "Texts that it speaks at a time"),
+    setting("espeak.queue", "espeak-queue", "ENIGMA_ESPEAK_QUEUE", Number, Some("32"),
+        "Texts that may wait for it. Further ones are refused"),
+
     setting("log.level", "log-level", "ENIGMA_LOG_LEVEL", Text, Some("info"),
         "What is logged: `error`, `warn`, `info`, `debug` or `trace`. `DEBUG_LOGGING=true` means `debug` where neither variable nor flag say more"),
     setting("log.format", "log-format", "ENIGMA_LOG_FORMAT", Text, Some("json"),
@@ -192,14 +208,15 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// Variables that have had their names for longer than this server.
-    const OLD_NAMES: [&str; 6] = [
+    /// Variables that have had their names for longer than this server, and one that is called like them.
+    const OLD_NAMES: [&str; 7] = [
         "ENVIRONMENT",
         "MODEL_ID",
         "FALLBACK_MODEL_ID",
         "MAX_MESSAGE_COUNT",
         "MAX_MESSAGE_LENGTH",
         "MAX_REQUEST_BODY_SIZE",
+        "MAX_DOCUMENT_BODY_SIZE",
     ];
 
     #[test]

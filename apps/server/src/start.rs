@@ -28,7 +28,7 @@ use crate::sockets::{Inherited, Listener, Place, Reserved};
 use crate::tls::{Certificates, TlsError};
 use crate::weights::{self, OnDevice, OnDeviceError, Show};
 use crate::workers::Workers;
-use crate::{compression, descriptors, logging, storage, tenants, wiring};
+use crate::{compression, descriptors, logging, speech, storage, tenants, wiring};
 
 /// Why there is no server.
 #[derive(Debug, Error)]
@@ -137,7 +137,11 @@ pub(crate) async fn run(cli: &Cli, inherited: Inherited) -> Result<(), StartErro
             Some(section) => weights::load(section, &show).await?,
             None => OnDevice::default(),
         };
-        Ok::<_, StartError>((places, stores, wiring::catalogs(&config, ondevice)?))
+        let espeak = match &config.espeak {
+            Some(section) => speech::detect(section, &tenants).await,
+            None => None,
+        };
+        Ok::<_, StartError>((places, stores, wiring::catalogs(&config, ondevice, espeak)?))
     };
     let (places, stores, catalogs) = tokio::select! {
         made = work => made?,

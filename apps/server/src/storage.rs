@@ -6,17 +6,17 @@ use std::time::{Duration, SystemTime};
 
 use enigma_core::books::ComposedBooks;
 use enigma_core::ports::{
-    Cache, Corpus, IdempotencyStore, RateLimiter, RequestBooks, SessionIndex, SessionStore, SessionTurns, StreamSlots,
-    Telemetry, TokenLedger, TurnQueue,
+    AuditLog, Cache, Corpus, IdempotencyStore, RateLimiter, RequestBooks, SessionIndex, SessionStore, SessionTurns,
+    StreamSlots, Telemetry, TokenLedger, TurnQueue,
 };
 use enigma_core::turns::QueuedTurns;
 use enigma_core::{PortError, Timestamp};
 use enigma_memory::{
-    MemoryCache, MemoryCorpus, MemoryIdempotencyStore, MemorySessionIndex, MemorySessionStore, MemoryTelemetry,
-    MemoryTokenLedger,
+    MemoryAuditLog, MemoryCache, MemoryCorpus, MemoryIdempotencyStore, MemorySessionIndex, MemorySessionStore,
+    MemoryTelemetry, MemoryTokenLedger,
 };
 use enigma_sqlite::{
-    Database, OpenError, Options, SqliteCache, SqliteCorpus, SqliteIdempotencyStore, SqliteMaintenance,
+    Database, OpenError, Options, SqliteAuditLog, SqliteCache, SqliteCorpus, SqliteIdempotencyStore, SqliteMaintenance,
     SqliteRequestBooks, SqliteSessionIndex, SqliteSessionStore, SqliteSessionTurns, SqliteTelemetry, SqliteTokenLedger,
     Synchronous,
 };
@@ -40,6 +40,7 @@ pub(crate) struct Stores {
     pub(crate) telemetry: Arc<dyn Telemetry>,
     pub(crate) corpus: Arc<dyn Corpus>,
     pub(crate) cache: Arc<dyn Cache>,
+    pub(crate) audit: Arc<dyn AuditLog>,
     pub(crate) durable: Option<Durable>,
 }
 
@@ -74,6 +75,7 @@ fn memory() -> Stores {
         telemetry: Arc::new(MemoryTelemetry::default()),
         corpus: Arc::new(MemoryCorpus::default()),
         cache: Arc::new(MemoryCache::default()),
+        audit: Arc::new(MemoryAuditLog::default()),
         durable: None,
     }
 }
@@ -92,6 +94,7 @@ fn file(path: &Path, synchronous: Synchronous, rebuild_every: Option<Duration>) 
         telemetry: Arc::new(SqliteTelemetry::new(database.clone())),
         corpus: Arc::new(SqliteCorpus::new(database.clone())),
         cache: Arc::new(SqliteCache::new(database.clone())),
+        audit: Arc::new(SqliteAuditLog::new(database.clone())),
         durable: Some(Durable {
             maintenance: SqliteMaintenance::new(database.clone(), USAGE_DAYS),
             database,

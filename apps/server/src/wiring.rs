@@ -11,20 +11,26 @@ use enigma_core::chat::{ChatPorts, ChatService, SessionService};
 use enigma_core::embeddings::{EmbedPorts, EmbedService};
 use enigma_core::ingest::{DocumentService, IngestPorts, IngestService, IngestSettings};
 use enigma_core::model::{
-    EmbedderRoute, EmbeddingGateway, ModelGateway, ModelRoute, StaticCatalog, StaticEmbedderCatalog,
+    EmbedderRoute, EmbeddingGateway, ModelGateway, ModelRoute, SpeechGateway, SpeechRoute, StaticCatalog,
+    StaticEmbedderCatalog, StaticSpeechCatalog,
 };
 use enigma_core::ports::{Clock, IdSource, TenantDirectory, TokenVerifier, TurnQueue};
 use enigma_core::search::{SearchPorts, SearchService};
+use enigma_core::speech::{SpeechPorts, SpeechService, SpeechSettings};
 use enigma_core::tenant::Resolver;
 use enigma_core::token::KeyAgePolicy;
+use enigma_core::tools::{ToolPorts, ToolRegistry, ToolService};
+use enigma_espeak::Espeak;
 use enigma_http::{App, AppPorts, HttpSettings, Readiness};
 use enigma_jwt::JwtVerifier;
 use enigma_memory::{MemoryRateLimiter, MemoryStreamSlots, MemoryTenantDirectory, MemoryTurnQueue};
 use enigma_ondevice::OnDeviceEmbedder;
-use enigma_openai::{InvalidTransport, NativeTransport, OpenAiEmbedder, OpenAiModel, TransportOptions};
+use enigma_openai::{
+    InvalidTransport, NativeTransport, OpenAiEmbedder, OpenAiModel, OpenAiSynthesizer, TransportOptions,
+};
 
 use crate::adapters::{OsIds, SystemClock, TrackedBackground};
-use crate::config::{Config, ONDEVICE_PROVIDER};
+use crate::config::{Config, ESPEAK_PROVIDER, ONDEVICE_PROVIDER};
 use crate::key_sets::KeySets;
 use crate::storage::Stores;
 use crate::weights::OnDevice;
@@ -36,15 +42,28 @@ const DELETION_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the stores may take to show that they are there.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The models of `config`: those that answer, and those that embed.
+/// The models: those that answer, those that embed, and those that speak.
+pub(crate) struct Catalogs {
+    chat: StaticCatalog,
+    embedders: StaticEmbedderCatalog,
+    speech: StaticSpeechCatalog,
+}
+
+/// The models of `config`, with those of this machine.
 ///
 /// # Errors
 /// When HTTP clients cannot be made.
 pub(crate) fn catalogs(
     config: &Config,
     ondevice: OnDevice,
-) -> Result<(StaticCatalog, StaticEmbedderCatalog), InvalidTransport> {
+    espeak: Option<Espeak>,
+) -> Result<Catalogs, InvalidTransport> {
     let (mut catalog, mut embedders) = (StaticCatalog::new(), StaticEmbedderCatalog::new());
+    let mut speech = StaticSpeechCatalog::new();
+    if let (Some(section), Some(engine)) = (&config.espeak, espeak) {
+        let provider = ProviderId::new(ESPEAK_PROVIDER).expect("it keeps to the alphabet");
+        speech = speech.with_model(section.model.clone(), SpeechRoute { provider, synthesizer: Arc::new(engine) });
+    }
     let section = config.ondevice.as_ref();
     let provider = || ProviderId::new(ONDEVICE_PROVIDER).expect("it keeps to the alphabet");
     if let (Some(chat), Some(model)) = (section.and_then(|section| section.chat.as_ref()), ondevice.chat) {
@@ -66,6 +85,8 @@ pub(crate) fn catalogs(
             embedder: Arc::new(embedder),
             max_batch: OpenAiEmbedder::MAX_BATCH,
         };
+        let synthesizer = Arc::new(OpenAiSynthesizer::new(provider.endpoint.clone(), Arc::clone(&transport) as _));
+        let speaker = SpeechRoute { provider: provider.id.clone(), synthesizer };
         let model = Arc::new(OpenAiModel::new(provider.endpoint.clone(), transport));
         let route = ModelRoute { provider: provider.id.clone(), model };
         for name in &provider.models {
@@ -74,12 +95,16 @@ pub(crate) fn catalogs(
         for name in &provider.embeddings {
             embedders = embedders.with_model(name.clone(), embedder.clone());
         }
+        for name in &provider.speech {
+            speech = speech.with_model(name.clone(), speaker.clone());
+        }
         if provider.is_default {
             catalog = catalog.with_default(route);
             embedders = embedders.with_default(embedder);
+            speech = speech.with_default(speaker);
         }
     }
-    Ok((catalog, embedders))
+    Ok(Catalogs { chat: catalog, embedders, speech })
 }
 
 /// Who verifies tokens. It keeps the keys that it has fetched, whatever becomes of the tenants' files.
@@ -100,7 +125,7 @@ pub(crate) fn tokens(
 pub(crate) fn router(
     config: &Config,
     tenants: Arc<MemoryTenantDirectory>,
-    (catalog, embedders): (StaticCatalog, StaticEmbedderCatalog),
+    catalogs: Catalogs,
     stores: &Stores,
     tokens: Arc<dyn TokenVerifier>,
 ) -> Router {
@@ -113,7 +138,7 @@ pub(crate) fn router(
     let lifetime = config.chat.request_timeout + config.chat.send_timeout + RESERVATION_MARGIN;
     let models = &config.models;
     let gateway = ModelGateway::new(
-        Arc::new(catalog),
+        Arc::new(catalogs.chat),
         Arc::clone(&clock),
         Arc::clone(&ids),
         models.breaker,
@@ -121,7 +146,7 @@ pub(crate) fn router(
         models.timeouts,
     );
     let embeddings = EmbeddingGateway::new(
-        Arc::new(embedders),
+        Arc::new(catalogs.embedders),
         Arc::clone(&clock),
         Arc::clone(&ids),
         models.breaker,
@@ -129,6 +154,7 @@ pub(crate) fn router(
         models.timeouts.first_token,
     );
     let admission = Admission::new(books, lifetime);
+    let speech = speech(config, catalogs.speech, &admission, &clock, &ids);
     let search = SearchPorts {
         admission: admission.clone(),
         models: gateway.clone(),
@@ -149,12 +175,23 @@ pub(crate) fn router(
     };
     let (request_timeout, send_timeout) = (config.chat.request_timeout, config.chat.send_timeout);
     let ingesting = IngestSettings { request_timeout, send_timeout, ..IngestSettings::default() };
+    let ingest = IngestService::new(ingest, ingesting);
+    let tools = ToolPorts {
+        admission: admission.clone(),
+        models: gateway.clone(),
+        idempotency: Arc::clone(&stores.idempotency),
+        audit: Arc::clone(&stores.audit),
+        clock: Arc::clone(&clock),
+        ids: Arc::clone(&ids),
+    };
+    let tools = ToolService::new(ToolRegistry::built_in(ingest.clone()), tools, config.tools.clone());
     let embed = EmbedPorts { admission: admission.clone(), embeddings, clock: Arc::clone(&clock) };
     let chat = ChatPorts {
         admission,
         models: gateway,
         turns,
         idempotency: Arc::clone(&stores.idempotency),
+        tools: Some(tools.clone()),
         clock: Arc::clone(&clock),
         ids: Arc::clone(&ids),
     };
@@ -170,9 +207,11 @@ pub(crate) fn router(
             DELETION_PATIENCE,
         ),
         search: SearchService::new(search, config.search.clone()),
-        ingest: IngestService::new(ingest, ingesting),
+        ingest,
+        tools,
         documents: DocumentService::new(Arc::clone(&stores.corpus)),
         embeddings: EmbedService::new(embed, request_timeout),
+        speech,
         clock: Arc::clone(&clock),
         ids,
         readiness: Arc::new(StoresAnswer { stores: stores.clone(), clock }),
@@ -185,6 +224,28 @@ pub(crate) fn router(
         keep_alive: config.server.keep_alive,
     };
     enigma_http::router(App::new(ports, settings).bounded(config.overload))
+}
+
+/// Who speaks.
+fn speech(
+    config: &Config,
+    catalog: StaticSpeechCatalog,
+    admission: &Admission,
+    clock: &Arc<dyn Clock>,
+    ids: &Arc<dyn IdSource>,
+) -> SpeechService {
+    let (models, chat) = (&config.models, &config.chat);
+    let speech = SpeechGateway::new(
+        Arc::new(catalog),
+        Arc::clone(clock),
+        Arc::clone(ids),
+        models.breaker,
+        models.retry,
+        models.timeouts,
+    );
+    let ports = SpeechPorts { admission: admission.clone(), speech, clock: Arc::clone(clock) };
+    let settings = SpeechSettings { request_timeout: chat.request_timeout, send_timeout: chat.send_timeout };
+    SpeechService::new(ports, settings)
 }
 
 /// Ready while the stores answer. The models need no look: the on-device one was loaded before anything listened, and of the

@@ -278,7 +278,7 @@ test("texts for other embedding models are forwarded", async () => {
 });
 
 test("other models are not there", async () => {
-  assert.match((await run("@cf/myshell-ai/melotts", { prompt: "Hello", lang: "en" })).message, /^5007: /);
+  assert.match((await run("@cf/openai/whisper", { prompt: "Hello" })).message, /^5007: /);
 });
 
 test("a gateway's address", async () => {
@@ -292,4 +292,25 @@ test("faults come and go", async () => {
   assert.match((await run("fine")).message, /^3043: /);
   worker.standins.setFault("AI", null);
   assert.equal((await run("fine")).choices[0].message.content, "x");
+});
+
+test("texts to be spoken are forwarded, and each model tells its audio in its own way", async () => {
+  const audio = Buffer.from("ID3 some audio");
+  for (const model of ["@cf/myshell-ai/melotts", "@cf/deepgram/aura-1"]) {
+    upstream.script(model, async (response) => {
+      response.writeHead(200, { "content-type": "audio/mpeg" });
+      response.end(audio);
+    });
+  }
+  const told = await run("@cf/myshell-ai/melotts", { prompt: "one two", lang: "fr" });
+  assert.deepEqual(told, { audio: audio.toString("base64") });
+  const [melo] = upstream.calls("@cf/myshell-ai/melotts");
+  assert.deepEqual(
+    [melo.path, melo.body.input, melo.body.voice, melo.body.response_format],
+    ["/v1/audio/speech", "one two", "fr", "mp3"],
+  );
+  const calls = [["run", "@cf/deepgram/aura-1", { text: "one two", encoding: "linear16", container: "wav" }, gateway]];
+  const response = await worker.post({ binding: "AI", calls });
+  assert.deepEqual(Buffer.from(await response.arrayBuffer()), audio);
+  assert.equal(upstream.calls("@cf/deepgram/aura-1")[0].body.response_format, "wav");
 });

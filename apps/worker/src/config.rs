@@ -13,6 +13,7 @@ use enigma_cloudflare::{Freshness, MetadataIndexes};
 use enigma_core::ModelId;
 use enigma_core::chat::ChatSettings;
 use enigma_core::model::{BreakerPolicy, ModelTimeouts, RetryPolicy};
+use enigma_core::tools::ToolSettings;
 use enigma_http::HttpSettings;
 use thiserror::Error;
 use tracing::Level;
@@ -30,10 +31,14 @@ pub struct Config {
     pub http: HttpSettings,
     /// What concerns chats.
     pub chat: ChatSettings,
+    /// What concerns tools.
+    pub tools: ToolSettings,
     /// How models are called.
     pub models: ModelsConfig,
     /// OpenAI-compatible endpoints. What none of them serves, Workers AI does.
     pub providers: Vec<ProviderConfig>,
+    /// The model that embeds documents and questions, before the tenant's own.
+    pub embedding_model: Option<ModelId>,
     /// The metadata that the vector index can filter by.
     pub metadata_indexes: MetadataIndexes,
     /// The AI Gateway of tenants that have none of their own.

@@ -6,24 +6,28 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::Router;
 use enigma_cloudflare::{
-    AiBinding, D1SessionIndex, KvTenantDirectory, MissingBinding, ObjectBooks, ObjectIdempotencyStore, ObjectSessions,
-    Objects, TenantRules, UsageDataset, WorkerClock, WorkerIds, WorkersAiEmbedder, WorkersAiModel,
+    AiBinding, D1AuditLog, D1SessionIndex, KvTenantDirectory, MissingBinding, ObjectBooks, ObjectIdempotencyStore,
+    ObjectSessions, Objects, TenantRules, UsageDataset, WorkerClock, WorkerIds, WorkersAiEmbedder, WorkersAiModel,
+    WorkersAiSynthesizer,
 };
 use enigma_core::admission::Admission;
 use enigma_core::chat::{ChatPorts, ChatService, SessionService};
 use enigma_core::embeddings::{EmbedPorts, EmbedService};
 use enigma_core::ingest::{DocumentService, IngestPorts, IngestService, IngestSettings};
 use enigma_core::model::{
-    EmbedderRoute, EmbeddingGateway, ModelGateway, ModelRoute, StaticCatalog, StaticEmbedderCatalog,
+    EmbedderRoute, EmbeddingGateway, ModelGateway, ModelRoute, SpeechGateway, SpeechRoute, StaticCatalog,
+    StaticEmbedderCatalog, StaticSpeechCatalog,
 };
 use enigma_core::ports::{
     Clock, IdSource, IdempotencyStore, SessionIndex, SessionStore, TenantDirectory, TokenLedger, TurnQueue,
 };
 use enigma_core::search::{SearchPorts, SearchService, SearchSettings};
+use enigma_core::speech::{SpeechPorts, SpeechService, SpeechSettings};
 use enigma_core::tenant::Resolver;
+use enigma_core::tools::{ToolPorts, ToolRegistry, ToolService};
 use enigma_core::{PortError, ProviderId, RequestId, TenantId, Timestamp};
 use enigma_http::{App, AppPorts, Readiness};
-use enigma_openai::{OpenAiEmbedder, OpenAiModel};
+use enigma_openai::{OpenAiEmbedder, OpenAiModel, OpenAiSynthesizer};
 use futures_util::future::{Either, select};
 use thiserror::Error;
 use worker::Env;
@@ -67,7 +71,7 @@ pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
     let rules = TenantRules { production: config.environment.is_production, serves: None };
     let directory: Arc<dyn TenantDirectory> =
         Arc::new(KvTenantDirectory::from_env(env, BUNDLE, rules, config.tenants, Arc::clone(&clock))?);
-    let (catalog, embedders) = catalogs(config, env)?;
+    let Catalogs { chat: catalog, embedders, speech } = catalogs(config, env)?;
     let models = ModelGateway::new(
         Arc::new(catalog),
         Arc::clone(&clock),
@@ -83,8 +87,10 @@ pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
         config.models.breaker,
         config.models.retry,
         config.models.timeouts.first_token,
-    );
+    )
+    .with_model(config.embedding_model.clone());
     let admission = Admission::new(Arc::new(books.clone()), lifetime);
+    let speech = speaking(config, speech, &admission, &clock, &ids);
     let idempotency: Arc<dyn IdempotencyStore> = Arc::new(ObjectIdempotencyStore::new(objects));
     let Retrieval { corpus, cache } = Retrieval::from_env(config, env, Arc::clone(&directory))?;
     let search = SearchPorts {
@@ -109,12 +115,23 @@ pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
     let overrides = config.chat.overrides.clone();
     let searching = SearchSettings { overrides, request_timeout, send_timeout, ..SearchSettings::default() };
     let ingesting = IngestSettings { request_timeout, send_timeout, ..IngestSettings::default() };
+    let ingest = IngestService::new(ingest, ingesting);
+    let tools = ToolPorts {
+        admission: admission.clone(),
+        models: models.clone(),
+        idempotency: Arc::clone(&idempotency),
+        audit: Arc::new(D1AuditLog::from_env(env)?),
+        clock: Arc::clone(&clock),
+        ids: Arc::clone(&ids),
+    };
+    let tools = ToolService::new(ToolRegistry::built_in(ingest.clone()), tools, config.tools.clone());
     let embed = EmbedPorts { admission: admission.clone(), embeddings, clock: Arc::clone(&clock) };
     let chat = ChatPorts {
         admission,
         models,
         turns: Arc::clone(&sessions) as _,
         idempotency,
+        tools: Some(tools.clone()),
         clock: Arc::clone(&clock),
         ids: Arc::clone(&ids),
     };
@@ -131,9 +148,11 @@ pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
             DELETION_PATIENCE,
         ),
         search: SearchService::new(search, searching),
-        ingest: IngestService::new(ingest, ingesting),
+        ingest,
+        tools,
         documents: DocumentService::new(corpus),
         embeddings: EmbedService::new(embed, request_timeout),
+        speech,
         readiness: Arc::new(BindingsAnswer { books, listed, clock: Arc::clone(&clock) }),
         clock,
         ids,
@@ -141,9 +160,39 @@ pub(crate) fn router(config: &Config, env: &Env) -> Result<Router, StartError> {
     Ok(enigma_http::router(App::new(ports, config.http.clone())))
 }
 
-/// Every provider under its models' names, those that answer and those that embed; what none of them serves is Workers AI's.
-fn catalogs(config: &Config, env: &Env) -> Result<(StaticCatalog, StaticEmbedderCatalog), MissingBinding> {
+/// Who speaks.
+fn speaking(
+    config: &Config,
+    catalog: StaticSpeechCatalog,
+    admission: &Admission,
+    clock: &Arc<dyn Clock>,
+    ids: &Arc<dyn IdSource>,
+) -> SpeechService {
+    let (models, chat) = (&config.models, &config.chat);
+    let speech = SpeechGateway::new(
+        Arc::new(catalog),
+        Arc::clone(clock),
+        Arc::clone(ids),
+        models.breaker,
+        models.retry,
+        models.timeouts,
+    );
+    let ports = SpeechPorts { admission: admission.clone(), speech, clock: Arc::clone(clock) };
+    let settings = SpeechSettings { request_timeout: chat.request_timeout, send_timeout: chat.send_timeout };
+    SpeechService::new(ports, settings)
+}
+
+/// The models: those that answer, those that embed, and those that speak.
+struct Catalogs {
+    chat: StaticCatalog,
+    embedders: StaticEmbedderCatalog,
+    speech: StaticSpeechCatalog,
+}
+
+/// Every provider under its models' names; what none of them serves is Workers AI's.
+fn catalogs(config: &Config, env: &Env) -> Result<Catalogs, MissingBinding> {
     let (mut catalog, mut embedders) = (StaticCatalog::new(), StaticEmbedderCatalog::new());
+    let mut speech = StaticSpeechCatalog::new();
     for provider in &config.providers {
         let embedder = OpenAiEmbedder::new(provider.endpoint.clone(), Arc::new(FetchTransport));
         let embedder = EmbedderRoute {
@@ -151,6 +200,8 @@ fn catalogs(config: &Config, env: &Env) -> Result<(StaticCatalog, StaticEmbedder
             embedder: Arc::new(embedder),
             max_batch: OpenAiEmbedder::MAX_BATCH,
         };
+        let synthesizer = Arc::new(OpenAiSynthesizer::new(provider.endpoint.clone(), Arc::new(FetchTransport)));
+        let speaker = SpeechRoute { provider: provider.id.clone(), synthesizer };
         let model = Arc::new(OpenAiModel::new(provider.endpoint.clone(), Arc::new(FetchTransport)));
         let route = ModelRoute { provider: provider.id.clone(), model };
         for name in &provider.models {
@@ -159,24 +210,35 @@ fn catalogs(config: &Config, env: &Env) -> Result<(StaticCatalog, StaticEmbedder
         for name in &provider.embeddings {
             embedders = embedders.with_model(name.clone(), embedder.clone());
         }
+        for name in &provider.speech {
+            speech = speech.with_model(name.clone(), speaker.clone());
+        }
         if provider.is_default {
             catalog = catalog.with_default(route);
             embedders = embedders.with_default(embedder);
+            speech = speech.with_default(speaker);
         }
     }
     let binding = AiBinding::from_env(env, "AI")?;
-    let (mut model, mut embedder) = (WorkersAiModel::new(binding.clone()), WorkersAiEmbedder::new(binding));
+    let (mut model, mut embedder) = (WorkersAiModel::new(binding.clone()), WorkersAiEmbedder::new(binding.clone()));
+    let mut synthesizer = WorkersAiSynthesizer::new(binding);
     if let Some(gateway) = &config.gateway_id {
         model = model.with_default_gateway(gateway.clone());
         embedder = embedder.with_default_gateway(gateway.clone());
+        synthesizer = synthesizer.with_default_gateway(gateway.clone());
     }
     let provider = ProviderId::new(WORKERS_AI_PROVIDER).expect("it keeps to the alphabet");
     let route = ModelRoute { provider: provider.clone(), model: Arc::new(model) };
     for name in &config.ai_models {
         catalog = catalog.with_model(name.clone(), route.clone());
     }
+    let speaker = SpeechRoute { provider: provider.clone(), synthesizer: Arc::new(synthesizer) };
     let embedder = EmbedderRoute { provider, embedder: Arc::new(embedder), max_batch: WorkersAiEmbedder::MAX_BATCH };
-    Ok((catalog.with_default(route), embedders.with_default(embedder)))
+    Ok(Catalogs {
+        chat: catalog.with_default(route),
+        embedders: embedders.with_default(embedder),
+        speech: speech.with_default(speaker),
+    })
 }
 
 /// Ready while an object and D1 answer: one piece of work that changes nothing, and one read.

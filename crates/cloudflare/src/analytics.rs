@@ -66,6 +66,7 @@ fn point(tenant: &TenantId, record: &UsageRecord, settlement: Settlement) -> Val
             settlement.overrun,
             millis(record.latency),
             record.first_token.map_or(0, millis),
+            record.characters.unwrap_or(0),
         ],
     })
 }
@@ -93,6 +94,7 @@ mod tests {
             first_token: Some(Duration::from_millis(40)),
             tokens_in: 3,
             tokens_out: 4,
+            characters: Some(12),
             estimated: true,
             charged: 0,
             overrun: 0,
@@ -101,7 +103,7 @@ mod tests {
         let point = point(&TenantId::new("acme").unwrap(), &record, Settlement { charged: 7, overrun: 1 });
         assert_eq!(point["indexes"], json!(["acme"]));
         assert_eq!(point["blobs"], json!(["/chat", "m", "", "finished", "estimated"]));
-        assert_eq!(point["doubles"], json!([3, 4, 7, 1, 250, 40]));
+        assert_eq!(point["doubles"], json!([3, 4, 7, 1, 250, 40, 12]));
         assert!(!point.to_string().contains("alice"));
     }
 }

@@ -22,8 +22,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use enigma_core::ports::{Corpus, KeywordQuery, TenantDirectory, VectorQuery};
 use enigma_core::retrieval::{
-    CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, EmbeddedChunk, EmbeddingSpace, Passage,
-    PublishError, Staging,
+    CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentPart, EmbeddedChunk, EmbeddingSpace,
+    Passage, PublishError, Staging,
 };
 use enigma_core::{PortError, TenantId, Timestamp, VersionId};
 use worker::Env;
@@ -127,6 +127,16 @@ impl Corpus for D1VectorizeCorpus {
         limit: u32,
     ) -> Result<DocumentPage, PortError> {
         self.stores.documents(tenant, after, limit).await
+    }
+
+    async fn read(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        from: u32,
+        limit: u32,
+    ) -> Result<Option<DocumentPart>, PortError> {
+        self.stores.read(tenant, document, from, limit).await
     }
 
     async fn nearest(&self, tenant: &TenantId, query: VectorQuery<'_>) -> Result<Vec<Passage>, PortError> {

@@ -2,6 +2,7 @@
 
 mod ai;
 mod analytics;
+mod audit_log;
 mod books;
 mod call;
 mod corpus;
@@ -18,8 +19,9 @@ mod session_index;
 mod sessions;
 mod vectorize;
 
-pub use ai::{AbortOnDrop, AiBinding, JsBody, MissingBinding, WorkersAiEmbedder, WorkersAiModel};
+pub use ai::{AbortOnDrop, AiBinding, JsBody, MissingBinding, WorkersAiEmbedder, WorkersAiModel, WorkersAiSynthesizer};
 pub use analytics::UsageDataset;
+pub use audit_log::D1AuditLog;
 pub use books::ObjectBooks;
 pub use call::Objects;
 pub use corpus::{D1VectorizeCorpus, Exactness, IndexTooSmall, InvalidIndexes, MetadataIndexes};

@@ -2,8 +2,8 @@
 
 use enigma_core::ports::{Corpus, KeywordQuery, VectorQuery};
 use enigma_core::retrieval::{
-    Chunk, CorpusGeneration, CorpusState, Document, DocumentId, DocumentSummary, EmbeddedChunk, EmbeddingSpace,
-    Metadata, MetadataFilter, Passage, PublishError, Staging, words,
+    Chunk, CorpusGeneration, CorpusState, Document, DocumentId, DocumentPart, DocumentSummary, EmbeddedChunk,
+    EmbeddingSpace, Metadata, MetadataFilter, Passage, PublishError, Staging, words,
 };
 use enigma_core::{ModelId, TenantId, Timestamp, VersionId};
 use serde_json::{Value, json};
@@ -45,6 +45,7 @@ macro_rules! corpus_cases {
         $run!(a_sweep_removes_what_was_staged_long_ago);
         $run!(pages_lead_through_all_documents_by_name);
         $run!(paging_goes_on_when_documents_come_and_go);
+        $run!(a_document_is_read_in_parts_of_one_version);
         $run!(the_nearest_chunks_come_first);
         $run!(chunks_with_any_of_the_words_are_found);
         $run!(rare_words_count_more);
@@ -195,6 +196,10 @@ impl<'a> Desk<'a> {
 
     async fn matching(&self, question: &str) -> Vec<Passage> {
         self.matching_among(&MetadataFilter::default(), question, 100).await
+    }
+
+    async fn read(&self, name: &str, from: u32, limit: u32) -> Option<DocumentPart> {
+        self.corpus.read(&self.tenant, &document_id(name), from, limit).await.expect("the corpus answers")
     }
 
     /// All documents, by pages of `limit`.

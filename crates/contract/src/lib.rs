@@ -34,6 +34,7 @@
 //! Those lie beside the adapter.
 #![expect(clippy::missing_panics_doc, reason = "a case panics when the promise that it is named after is broken")]
 
+pub mod audit_log;
 pub mod cache;
 pub mod corpus;
 pub mod embedder;
@@ -46,6 +47,7 @@ pub mod session_store;
 pub mod session_turns;
 pub mod strategies;
 pub mod stream_slots;
+pub mod synthesizer;
 pub mod telemetry;
 pub mod tenant_directory;
 pub mod token_ledger;

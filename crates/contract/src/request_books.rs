@@ -150,6 +150,7 @@ fn record(number: u128, ending: Ending) -> UsageRecord {
         first_token: Some(Duration::from_millis(345)),
         tokens_in: 20,
         tokens_out: 10,
+        characters: None,
         estimated: false,
         charged: 0,
         overrun: 0,

@@ -44,6 +44,7 @@ fn record(number: u128, ending: Ending) -> UsageRecord {
         first_token: Some(Duration::from_millis(345)),
         tokens_in: 100,
         tokens_out: u32::MAX,
+        characters: Some(5000),
         estimated: true,
         charged: (1 << 50) + 1,
         overrun: 3,
@@ -62,6 +63,7 @@ pub async fn a_record_is_kept_as_it_was_given<'a>(telemetry: &dyn Telemetry, rea
         session: None,
         provider: None,
         first_token: None,
+        characters: None,
         estimated: false,
         at: after(5000),
         ..record(2, Ending::Failed)

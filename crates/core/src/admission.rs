@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::id::RequestId;
 use crate::ledger::{BudgetExceeded, Settlement};
 use crate::limit::{LimitCheck, RateStatus, StreamsFull, Subject};
-use crate::port_error::PortError;
+use crate::port_error::{PortError, degrade};
 use crate::ports::{Closing, Entered, Entrance, RequestBooks, Spending};
 use crate::tenant::{Caller, TenantContext};
 use crate::time::Timestamp;
@@ -112,11 +112,23 @@ impl Admission {
         request: RequestId,
         now: Timestamp,
     ) -> Result<Entry, AdmissionError> {
+        let max_streams = context.tenant().concurrency().max_streams;
+        self.enter_among(context, caller, request, max_streams, now).await
+    }
+
+    async fn enter_among(
+        &self,
+        context: &TenantContext,
+        caller: &Caller,
+        request: RequestId,
+        max_streams: u32,
+        now: Timestamp,
+    ) -> Result<Entry, AdmissionError> {
         let all = Subject::whole_tenant();
         let entrance = Entrance {
             request,
             checks: &checks(context, caller, &all),
-            max_streams: context.tenant().concurrency().max_streams,
+            max_streams,
             expires_at: now.saturating_add(self.lifetime),
         };
         match self.books.enter(context.id(), &entrance, now).await? {
@@ -124,6 +136,24 @@ impl Admission {
             Entered::RateLimited(rate) => Err(AdmissionError::RateLimited(rate)),
             Entered::StreamsFull { full, rate } => Err(AdmissionError::TooManyStreams { full, rate }),
         }
+    }
+
+    /// Takes a slot of the windows for a request that spends nothing.
+    ///
+    /// # Errors
+    /// [`AdmissionError`].
+    pub async fn pass(
+        &self,
+        context: &TenantContext,
+        caller: &Caller,
+        request: RequestId,
+        now: Timestamp,
+    ) -> Result<RateStatus, AdmissionError> {
+        // It is no answer under way, and is not refused for others that are.
+        let entry = self.enter_among(context, caller, request, u32::MAX, now).await?;
+        let rate = *entry.rate();
+        degrade(self.close(context, entry, Spent::Nothing, None, now).await);
+        Ok(rate)
     }
 
     /// Sets `tokens` of the tenant's budget aside.

@@ -7,7 +7,9 @@ mod service;
 mod sessions;
 mod transcript;
 
-pub use command::{ChatCommand, ChatDone, ChatEvent, ChatEvents, ChatReply, StreamFailure};
+pub use command::{
+    ChatCommand, ChatDone, ChatEvent, ChatEvents, ChatReply, StreamFailure, TOOL_CALLING, ToolProgress, ToolState,
+};
 pub use error::{ChatError, ChatRejected};
 pub use service::{ChatPorts, ChatService, ChatSettings};
 pub use sessions::{SessionError, SessionService};

@@ -1,6 +1,6 @@
 //! The client's end of a reply, as the task that makes the reply sees it.
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -53,15 +53,21 @@ impl<E> Client<E> {
         timeout: Duration,
         send_timeout: Duration,
     ) -> (Self, Events<E>) {
+        let (client, events) = Self::within(clock, timeout);
+        (Self { stopping: background.stopping(), send_timeout, ..client }, events)
+    }
+
+    /// The same for work that is a part of another request, which ends it when the program stops or the client goes.
+    pub(crate) fn within(clock: &Arc<dyn Clock>, timeout: Duration) -> (Self, Events<E>) {
         let (events, receiver) = mpsc::channel(EVENTS_IN_FLIGHT);
         let (present, watched) = oneshot::channel();
         let client = Self {
             events,
             present,
-            stopping: background.stopping(),
+            stopping: Box::pin(pending()),
             deadline: clock.sleep(timeout),
             clock: Arc::clone(clock),
-            send_timeout,
+            send_timeout: timeout,
             ended: None,
         };
         (client, Events { events: receiver, _present: watched })

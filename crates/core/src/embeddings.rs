@@ -107,7 +107,7 @@ impl EmbedService {
         started: Timestamp,
     ) -> Result<EmbedReply, RetrievalRejected> {
         let (ports, tenant) = (&self.ports, context.tenant());
-        let own = tenant.embedding_model();
+        let own = ports.embeddings.model_of(tenant);
         let model = command.model.as_ref().or(own).ok_or(RetrievalError::NoEmbeddingModel)?;
         if own != Some(model) && !tenant.allows_model(model) {
             return Err(RetrievalError::from(ModelNotAllowed(model.clone())).into());
@@ -200,6 +200,7 @@ impl EmbedService {
             first_token: None,
             tokens_in: u32::try_from(used).unwrap_or(u32::MAX),
             tokens_out: 0,
+            characters: None,
             estimated: embedded.is_none_or(|it| it.estimated),
             charged: 0,
             overrun: 0,

@@ -146,6 +146,16 @@ text_id!(
     }
 );
 
+text_id!(
+    /// A tool, by the name that clients and models call it.
+    ToolName,
+    "1 to 64 of A-Z, a-z, 0-9, _ and -",
+    |text| {
+        (1..=64).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+    }
+);
+
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -215,6 +225,11 @@ uuid_id!(
 uuid_id!(
     /// One ingestion of a document. Of all versions of a document at most one is published.
     VersionId
+);
+
+uuid_id!(
+    /// One record of the audit log.
+    AuditId
 );
 
 #[cfg(test)]

@@ -6,5 +6,5 @@ mod documents;
 mod service;
 
 pub use command::{IngestCommand, IngestDone, IngestEvent, IngestEvents, IngestReply};
-pub use documents::DocumentService;
+pub use documents::{DocumentService, ReadError};
 pub use service::{IngestPorts, IngestService, IngestSettings};

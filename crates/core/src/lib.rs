@@ -25,15 +25,18 @@ pub mod ports;
 pub mod retrieval;
 pub mod search;
 pub mod session;
+pub mod speech;
 pub mod tenant;
 mod time;
 pub mod token;
+pub mod tools;
 pub mod turns;
 pub mod usage;
 
 pub use client::Events;
 pub use id::{
-    InvalidId, KeyId, MessageId, ModelId, ProviderId, RequestId, SessionId, TenantId, TraceId, UserId, VersionId,
+    AuditId, InvalidId, KeyId, MessageId, ModelId, ProviderId, RequestId, SessionId, TenantId, ToolName, TraceId,
+    UserId, VersionId,
 };
 pub use port_error::PortError;
 pub use time::Timestamp;

@@ -15,9 +15,13 @@ mod plan;
 mod provider_stream;
 mod retry;
 mod retry_after;
+mod speech;
+mod speech_gateway;
 mod sse;
 
-pub use answer_stream::{AnswerStream, WHOLE_ANSWER_LIMIT, read_embeddings, read_failure, read_whole_answer};
+pub use answer_stream::{
+    AnswerStream, WHOLE_ANSWER_LIMIT, read_embeddings, read_failure, read_whole, read_whole_answer,
+};
 pub use breaker::{Admitted, Breaker, BreakerPolicy, BreakerState, Breakers, Outcome};
 pub use call::{
     CallMetadata, ChatMessage, ModelCall, ResponseFormat, Role, Sampling, ToolCall, ToolChoice, ToolDefinition,
@@ -35,4 +39,9 @@ pub use plan::{ModelNotAllowed, ModelOverrides, ModelPlan, select_models};
 pub use provider_stream::{ProviderStream, error_name, is_about_length, parse_whole_answer};
 pub use retry::RetryPolicy;
 pub use retry_after::retry_after;
+pub use speech::{
+    AudioFormat, AudioStream, SpeechAbilities, SpeechCall, SpeechCatalog, SpeechRoute, SpeechSynthesizer,
+    StaticSpeechCatalog, Voice,
+};
+pub use speech_gateway::{OpenedSpeech, SpeechGateway};
 pub use sse::{EventTooLong, SseDecoder};

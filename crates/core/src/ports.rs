@@ -6,6 +6,7 @@
 //! hosts on which every call is dear. [`ComposedBooks`](crate::books::ComposedBooks) and
 //! [`QueuedTurns`](crate::turns::QueuedTurns) make them of those ports.
 
+mod audit;
 mod books;
 mod retrieval;
 mod turns;
@@ -18,6 +19,7 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use self::audit::AuditLog;
 pub use self::books::{Closing, Entered, Entrance, RequestBooks, Spending};
 pub use self::retrieval::{Cache, Corpus, KeywordQuery, VectorQuery};
 pub use self::turns::{HeldTurn, OpenTurn, SessionTurns};
@@ -25,7 +27,7 @@ use crate::id::{RequestId, SessionId, TenantId, UserId};
 use crate::idempotency::{Begin, Fingerprint, IdempotencyKey};
 use crate::ledger::{Account, BudgetExceeded, Settlement};
 use crate::limit::{Decision, LimitCheck, RateStatus, StreamsFull};
-pub use crate::model::{ChatModel, Embedder, EmbedderCatalog, ModelCatalog};
+pub use crate::model::{ChatModel, Embedder, EmbedderCatalog, ModelCatalog, SpeechCatalog, SpeechSynthesizer};
 use crate::port_error::PortError;
 use crate::session::{HistoryPage, RecentMessages, Retention, SessionPage, SessionSummary, Turn};
 use crate::tenant::{ScopeSet, Tenant, TenantClaim, TokenBudget};

@@ -63,6 +63,10 @@ pub struct UsageRecord {
     pub tokens_in: u32,
     /// Tokens of the answer.
     pub tokens_out: u32,
+    /// Characters that were spoken, which is what engines charge for; only of requests for speech. Budgets count them as the
+    /// tokens of their text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub characters: Option<u32>,
     /// Whether the tokens are our estimate, because the provider reported none.
     pub estimated: bool,
     /// Tokens charged to the budget.

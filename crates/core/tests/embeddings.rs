@@ -359,3 +359,14 @@ proptest! {
         })?;
     }
 }
+
+#[tokio::test]
+async fn the_deployments_model_comes_before_the_tenants_own() {
+    let (tenant, _) = permit().await;
+    let clock = ManualClock::new(NOW);
+    let embedder = || Arc::new(ScriptedEmbedder::new(Arc::new(clock.clone())));
+    let own = gateway(&clock, embedder(), 2);
+    assert_eq!(own.model_of(&tenant).unwrap().as_str(), "words");
+    let prescribed = gateway(&clock, embedder(), 2).with_model(Some("other".parse().unwrap()));
+    assert_eq!(prescribed.model_of(&tenant).unwrap().as_str(), "other");
+}

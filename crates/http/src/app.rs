@@ -1,6 +1,6 @@
 //! What the routes work with.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,7 +9,9 @@ use enigma_core::embeddings::EmbedService;
 use enigma_core::ingest::{DocumentService, IngestService};
 use enigma_core::ports::{Clock, IdSource, TenantDirectory};
 use enigma_core::search::SearchService;
+use enigma_core::speech::SpeechService;
 use enigma_core::tenant::Resolver;
+use enigma_core::tools::{SearchTool, ToolService};
 
 use crate::overload::{Overload, OverloadLimits};
 
@@ -67,8 +69,12 @@ pub struct AppPorts {
     pub ingest: IngestService,
     /// Lists and deletes documents.
     pub documents: DocumentService,
+    /// Has tools do their work.
+    pub tools: ToolService,
     /// Embeds texts.
     pub embeddings: EmbedService,
+    /// Speaks texts.
+    pub speech: SpeechService,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Fresh names.
@@ -77,17 +83,24 @@ pub struct AppPorts {
     pub readiness: Arc<dyn Readiness>,
 }
 
+struct Shared {
+    ports: AppPorts,
+    settings: HttpSettings,
+    /// Made when it is asked for first: a Worker makes its state for each request, and few are for this.
+    search_tool: OnceLock<SearchTool>,
+}
+
 /// The routes' shared state. Cheap to clone.
 #[derive(Clone)]
 pub struct App {
-    shared: Arc<(AppPorts, HttpSettings)>,
+    shared: Arc<Shared>,
     overload: Option<Arc<Overload>>,
 }
 
 impl App {
     /// The state of a host.
     pub fn new(ports: AppPorts, settings: HttpSettings) -> Self {
-        Self { shared: Arc::new((ports, settings)), overload: None }
+        Self { shared: Arc::new(Shared { ports, settings, search_tool: OnceLock::new() }), overload: None }
     }
 
     /// The same, for a host that has to bound itself what it does at once.
@@ -97,11 +110,16 @@ impl App {
     }
 
     pub(crate) fn ports(&self) -> &AppPorts {
-        &self.shared.0
+        &self.shared.ports
     }
 
     pub(crate) fn settings(&self) -> &HttpSettings {
-        &self.shared.1
+        &self.shared.settings
+    }
+
+    pub(crate) fn search_tool(&self) -> &SearchTool {
+        let Shared { ports, search_tool, .. } = &*self.shared;
+        search_tool.get_or_init(|| SearchTool::new(ports.tools.clone(), ports.search.clone()))
     }
 
     pub(crate) fn overload(&self) -> Option<&Overload> {

@@ -10,6 +10,13 @@ use crate::error::{ApiError, ErrorCode};
 
 /// Reads a JSON body of at most `limit` bytes. The bytes count, whatever `Content-Length` says.
 pub(crate) async fn read_json(headers: &HeaderMap, body: Body, limit: usize) -> Result<(Bytes, Value), ApiError> {
+    let bytes = read_body(headers, body, limit).await?;
+    let value = serde_json::from_slice(&bytes).map_err(|_| ApiError::new(ErrorCode::InvalidJson))?;
+    Ok((bytes, value))
+}
+
+/// The same, for routes that make of the JSON what they will.
+pub(crate) async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, ApiError> {
     if !is_json(headers) {
         return Err(ErrorCode::UnsupportedMediaType.into());
     }
@@ -17,14 +24,12 @@ pub(crate) async fn read_json(headers: &HeaderMap, body: Body, limit: usize) -> 
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(ErrorCode::PayloadTooLarge.into());
     }
-    let bytes = match Limited::new(body, limit).collect().await {
-        Ok(collected) => collected.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => return Err(ErrorCode::PayloadTooLarge.into()),
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(ErrorCode::PayloadTooLarge.into()),
         // The client broke off, or its framing is wrong.
-        Err(_) => return Err(ErrorCode::InvalidJson.into()),
-    };
-    let value = serde_json::from_slice(&bytes).map_err(|_| ApiError::new(ErrorCode::InvalidJson))?;
-    Ok((bytes, value))
+        Err(_) => Err(ErrorCode::InvalidJson.into()),
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

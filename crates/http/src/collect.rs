@@ -24,6 +24,7 @@ pub(crate) async fn collect(mut events: ChatEvents) -> Result<Collected, ApiErro
             ChatEvent::ToolCall(delta) => {
                 delta.add_to(&mut tool_calls);
             }
+            ChatEvent::Tool(_) => {}
             ChatEvent::Failed(kind) => failure = Some(stream_failure(kind)),
             ChatEvent::Done(done) => {
                 return match failure {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::error::{ApiError, ErrorCode};
+use crate::mcp::refusal;
 use crate::request_info::{Face, RequestInfo};
 
 /// Room for the headers of a response, those of the edge included: a map that grows is built anew each time.
@@ -64,6 +65,7 @@ pub(crate) fn error_body(info: &RequestInfo, error: &ApiError) -> Value {
             }
             json!({ "ok": false, "error": body, "traceId": info.trace.as_str() })
         }
+        Face::Mcp => refusal(info.rpc.get(), error, info.trace.as_str()),
         Face::OpenAi => json!({ "error": {
             "message": error.message,
             "type": error.code.openai_type(),

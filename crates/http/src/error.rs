@@ -10,7 +10,9 @@ use enigma_core::chat::{ChatError, ChatRejected, SessionError, StreamFailure};
 use enigma_core::limit::RateStatus;
 use enigma_core::model::{GatewayError, ModelError};
 use enigma_core::search::{RetrievalError, RetrievalRejected};
+use enigma_core::speech::{SpeechError, SpeechRejected};
 use enigma_core::tenant::{AccessError, ScopeRequired};
+use enigma_core::tools::{ToolError, ToolFailure, ToolRejected, Violation};
 use enigma_core::{PortError, Timestamp};
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -54,6 +56,10 @@ codes! {
     InvalidJson = "invalid_json", BAD_REQUEST, "The body is not valid JSON";
     /// A field is missing or wrong.
     InvalidRequest = "invalid_request", BAD_REQUEST, "Invalid request";
+    /// The tool that a chat named has no result.
+    ToolError = "tool_error", BAD_REQUEST, "The tool has no result";
+    /// The parameters of a tool break its schema.
+    ValidationFailed = "VALIDATION_FAILED", BAD_REQUEST, "The parameters do not keep to the tool's schema";
     /// Credentials are missing or wrong.
     Unauthorized = "unauthorized", UNAUTHORIZED, "Credentials are missing or wrong";
     /// The credentials are another tenant's.
@@ -62,14 +68,24 @@ codes! {
     ScopeRequired = "scope_required", FORBIDDEN, "The credentials lack the scope for this";
     /// The model is not on the allow-list.
     ModelNotAllowed = "model_not_allowed", FORBIDDEN, "The model is not allowed for this tenant";
+    /// Speech is switched off.
+    TtsNotEnabled = "tts_not_enabled", FORBIDDEN, "Speech is not enabled for this tenant";
     /// The feature is switched off.
     FeatureDisabled = "feature_disabled", FORBIDDEN, "The feature is not enabled for this tenant";
+    /// The caller may not use the tool.
+    PermissionDenied = "PERMISSION_DENIED", FORBIDDEN, "The tool is not allowed here";
+    /// The page that asks is none of the tenant's.
+    OriginNotAllowed = "origin_not_allowed", FORBIDDEN, "The origin is not allowed for this tenant";
     /// No such tenant.
     TenantUnknown = "tenant_unknown", NOT_FOUND, "No such tenant";
     /// No such thing.
     NotFound = "not_found", NOT_FOUND, "Not found";
+    /// No such tool.
+    ToolNotFound = "TOOL_NOT_FOUND", NOT_FOUND, "There is no such tool";
     /// The route exists, for other methods.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The route does not answer this method";
+    /// The client cannot read what it would be answered with.
+    NotAcceptable = "not_acceptable", NOT_ACCEPTABLE, "Accept application/json and text/event-stream";
     /// The first request with this key still runs.
     IdempotencyInProgress = "idempotency_in_progress", CONFLICT, "The first request with this Idempotency-Key still runs";
     /// The body is too large.
@@ -86,6 +102,12 @@ codes! {
     TooManyStreams = "too_many_streams", TOO_MANY_REQUESTS, "Too many answers are under way";
     /// A fault of ours.
     Internal = "internal_error", INTERNAL_SERVER_ERROR, "Internal error";
+    /// The tool failed.
+    ExecutionError = "EXECUTION_ERROR", INTERNAL_SERVER_ERROR, "The tool failed";
+    /// The tool took too long.
+    ExecutionTimeout = "EXECUTION_TIMEOUT", INTERNAL_SERVER_ERROR, "The tool took too long";
+    /// There is no audio, or not in this format.
+    TtsError = "tts_error", INTERNAL_SERVER_ERROR, "The text could not be spoken";
     /// The model failed.
     AiError = "ai_error", BAD_GATEWAY, "AI provider unavailable";
     /// Something we depend on cannot be reached, or is full.
@@ -99,18 +121,32 @@ impl ErrorCode {
     pub(crate) const fn openai_type(self) -> &'static str {
         match self {
             Self::Unauthorized => "authentication_error",
-            Self::TenantMismatch | Self::ScopeRequired | Self::ModelNotAllowed | Self::FeatureDisabled => {
-                "permission_error"
-            }
+            Self::TenantMismatch
+            | Self::ScopeRequired
+            | Self::ModelNotAllowed
+            | Self::FeatureDisabled
+            | Self::TtsNotEnabled
+            | Self::PermissionDenied
+            | Self::OriginNotAllowed => "permission_error",
             Self::RateLimited | Self::TooManyStreams => "rate_limit_error",
             Self::BudgetExceeded => "insufficient_quota",
-            Self::Internal | Self::AiError | Self::Unavailable | Self::AiTimeout => "server_error",
+            Self::Internal
+            | Self::ExecutionError
+            | Self::ExecutionTimeout
+            | Self::TtsError
+            | Self::AiError
+            | Self::Unavailable
+            | Self::AiTimeout => "server_error",
             Self::TenantRequired
             | Self::InvalidJson
             | Self::InvalidRequest
+            | Self::ToolError
+            | Self::ValidationFailed
             | Self::TenantUnknown
             | Self::NotFound
+            | Self::ToolNotFound
             | Self::MethodNotAllowed
+            | Self::NotAcceptable
             | Self::IdempotencyInProgress
             | Self::PayloadTooLarge
             | Self::UnsupportedMediaType
@@ -271,6 +307,17 @@ impl From<ChatError> for ApiError {
             ChatError::SessionWithoutQuestion => {
                 Self::invalid(&[Issue::new("messages", "must end with the user's where a session is kept")])
             }
+            ChatError::Tool(error) => {
+                let inner = Self::from(*error);
+                let mut details = json!({ "code": inner.code.as_str() });
+                if let (Some(all), Some(more)) =
+                    (details.as_object_mut(), inner.details.as_deref().and_then(Value::as_object))
+                {
+                    all.extend(more.clone());
+                }
+                let message = inner.message.clone();
+                Self { message, details: Some(Box::new(details)), ..Self { code: ErrorCode::ToolError, ..inner } }
+            }
             ChatError::TimedOut => Self::new(ErrorCode::AiTimeout).caused_by(error),
             // Nobody reads the answer to a client that has gone.
             ChatError::ClientGone | ChatError::ShuttingDown => Self::new(ErrorCode::Unavailable),
@@ -310,6 +357,92 @@ impl From<RetrievalError> for ApiError {
             }
             RetrievalError::NoText => Self::invalid(&[Issue::new("text", "must not be blank")]),
             RetrievalError::Lost => Self::new(ErrorCode::Unavailable).caused_by(error),
+        }
+    }
+}
+
+impl From<ToolRejected> for ApiError {
+    fn from(rejected: ToolRejected) -> Self {
+        let rate = rejected.rate.map(Box::new);
+        let error = Self::from(rejected.error);
+        Self { rate: rate.or_else(|| error.rate.clone()), ..error }
+    }
+}
+
+impl From<ToolError> for ApiError {
+    fn from(error: ToolError) -> Self {
+        let with = |code, details| Self { details: Some(Box::new(details)), ..Self::new(code) };
+        match error {
+            ToolError::Common(error) => error.into(),
+            ToolError::NotFound(_) => Self::new(ErrorCode::ToolNotFound),
+            ToolError::Denied(permission) => {
+                with(ErrorCode::PermissionDenied, json!({ "permission": permission.to_string() }))
+            }
+            ToolError::Invalid(violations) => {
+                let issues: Vec<Value> = violations.iter().map(violation).collect();
+                with(ErrorCode::ValidationFailed, json!({ "issues": issues }))
+            }
+            ToolError::TimedOut(after) => {
+                let limit = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+                with(ErrorCode::ExecutionTimeout, json!({ "timeoutMs": limit })).caused_by(error)
+            }
+            ToolError::Failed(failure) => from_failure(failure),
+        }
+    }
+}
+
+/// A place in the parameters of a tool, in both of the forms that clients use.
+fn violation(violation: &Violation) -> Value {
+    let steps = violation.pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"));
+    let path: Vec<String> = std::iter::once("params".to_owned()).chain(steps).collect();
+    json!({ "path": path, "pointer": violation.pointer, "message": violation.message })
+}
+
+/// What clients are told of a tool that failed: why, as far as that is theirs to know.
+fn from_failure(failure: ToolFailure) -> ApiError {
+    let told = |reason: &str| ApiError {
+        details: Some(Box::new(json!({ "reason": reason }))),
+        ..ApiError::new(ErrorCode::ExecutionError)
+    };
+    match failure {
+        ToolFailure::Told(message) => ApiError { message: message.into(), ..ApiError::new(ErrorCode::ExecutionError) },
+        ToolFailure::Unusable(_) => told("unusable_answer").caused_by(failure),
+        ToolFailure::Common(error) => {
+            let inner = ApiError::from(error);
+            ApiError { cause: inner.cause.clone(), ..told(inner.code.as_str()) }
+        }
+        ToolFailure::Retrieval(error) => {
+            let inner = ApiError::from(error);
+            let message = inner.message.clone();
+            ApiError { message, cause: inner.cause.clone(), ..told(inner.code.as_str()) }
+        }
+        ToolFailure::Invalid(_) | ToolFailure::Other(_) => ApiError::new(ErrorCode::ExecutionError).caused_by(failure),
+    }
+}
+
+impl From<SpeechRejected> for ApiError {
+    fn from(rejected: SpeechRejected) -> Self {
+        Self { rate: rejected.rate.map(Box::new), ..rejected.error.into() }
+    }
+}
+
+impl From<SpeechError> for ApiError {
+    fn from(error: SpeechError) -> Self {
+        match error {
+            SpeechError::Common(ChatError::Gateway(GatewayError::Failed { ref source, .. })) => {
+                from_speaker(source).caused_by(error)
+            }
+            SpeechError::Common(error) => error.into(),
+            SpeechError::SwitchedOff => Self::new(ErrorCode::TtsNotEnabled),
+            SpeechError::NoModel => {
+                Self { message: "The tenant has no model that speaks".into(), ..Self::new(ErrorCode::TtsNotEnabled) }
+            }
+            SpeechError::NoEncoder { format, ref formats } => {
+                let details = json!({ "format": format, "formats": formats });
+                let message = format!("Nothing here writes {format} for this model").into();
+                Self { message, details: Some(Box::new(details)), ..Self::new(ErrorCode::TtsError) }
+            }
+            SpeechError::UnknownVoice => Self::invalid(&[Issue::new("voice", "is none of the model's")]),
         }
     }
 }
@@ -354,6 +487,26 @@ fn from_model(error: &ModelError) -> ApiError {
             let message = format!("make {tokens} tokens and the model takes {limit}");
             ApiError::invalid(&[Issue::new("messages", message)])
         }
+    }
+}
+
+fn from_speaker(error: &ModelError) -> ApiError {
+    match error {
+        ModelError::Unavailable { .. }
+        | ModelError::RateLimited { .. }
+        | ModelError::Interrupted { .. }
+        | ModelError::Malformed { .. }
+        | ModelError::Rejected { .. }
+        | ModelError::Unauthorized { .. }
+        | ModelError::BreakerOpen => ApiError::new(ErrorCode::TtsError),
+        ModelError::PromptTooLong | ModelError::ContextLength { .. } => {
+            // The field has another name on each face.
+            ApiError {
+                param: Some("input".to_owned()),
+                ..ApiError::invalid(&[Issue::new("text", "is too long for the model")])
+            }
+        }
+        ModelError::Busy | ModelError::Timeout(_) | ModelError::Unsupported { .. } => from_model(error),
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod access;
 mod app;
+mod audio;
 mod body;
 mod collect;
 mod cors;
@@ -22,6 +23,7 @@ mod error;
 mod event_stream;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod mcp;
 mod openai;
 mod overload;
 mod rate_headers;

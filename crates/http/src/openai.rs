@@ -4,3 +4,4 @@ pub(crate) mod completions;
 pub(crate) mod embeddings;
 pub(crate) mod models;
 pub(crate) mod request;
+pub(crate) mod speech;

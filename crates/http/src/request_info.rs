@@ -11,6 +11,7 @@ use http::HeaderMap;
 use http::request::Parts;
 
 use crate::error::{ApiError, ErrorCode};
+use crate::mcp::Id;
 use crate::overload::Seat;
 
 /// Whose clients a route is for.
@@ -20,11 +21,17 @@ pub(crate) enum Face {
     Native,
     /// OpenAI's SDKs and what imitates them.
     OpenAi,
+    /// Clients of the Model Context Protocol.
+    Mcp,
 }
 
 impl Face {
     pub(crate) fn of_path(path: &str) -> Self {
-        if path == "/v1" || path.starts_with("/v1/") { Self::OpenAi } else { Self::Native }
+        match path {
+            "/mcp" => Self::Mcp,
+            _ if path == "/v1" || path.starts_with("/v1/") => Self::OpenAi,
+            _ => Self::Native,
+        }
     }
 }
 
@@ -37,6 +44,8 @@ pub(crate) struct RequestInfo {
     pub(crate) face: Face,
     /// Filled when the tenant is known, for CORS and the log.
     pub(crate) tenant: Arc<OnceLock<Arc<Tenant>>>,
+    /// Filled when the id of a JSON-RPC request is known, for errors.
+    pub(crate) rpc: Arc<OnceLock<Id>>,
     /// The place of the request, on a host that bounds what it does at once.
     pub(crate) seat: Seat,
 }
@@ -50,7 +59,15 @@ impl RequestInfo {
             .and_then(|value| TraceId::new(value).ok())
             .or_else(|| traceparent.as_deref().and_then(trace_of).and_then(|id| TraceId::new(id).ok()))
             .unwrap_or_else(|| TraceId::new(&request.to_string()).expect("a UUID is a valid trace id"));
-        Self { trace, request, traceparent, face: Face::of_path(path), tenant: Arc::default(), seat: Seat::default() }
+        Self {
+            trace,
+            request,
+            traceparent,
+            face: Face::of_path(path),
+            tenant: Arc::default(),
+            rpc: Arc::default(),
+            seat: Seat::default(),
+        }
     }
 }
 
@@ -108,5 +125,7 @@ mod tests {
         assert_eq!(Face::of_path("/v1"), Face::OpenAi);
         assert_eq!(Face::of_path("/v10"), Face::Native);
         assert_eq!(Face::of_path("/chat"), Face::Native);
+        assert_eq!(Face::of_path("/mcp"), Face::Mcp);
+        assert_eq!(Face::of_path("/mcp2"), Face::Native);
     }
 }

@@ -6,7 +6,7 @@ use axum::{Router, middleware};
 use crate::app::App;
 use crate::edge::edge;
 use crate::error::{ApiError, ErrorCode};
-use crate::{openai, routes};
+use crate::{mcp, openai, routes};
 
 /// Every route, with its methods, as in `GET /openapi.json`.
 pub const ROUTES: &[(&str, &str)] = &[
@@ -20,12 +20,18 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("GET", "/documents"),
     ("DELETE", "/documents/{docId}"),
     ("POST", "/search"),
+    ("GET", "/schema/tools"),
+    ("POST", "/tools/execute"),
+    ("POST", "/tts"),
+    ("GET", "/tts/voices"),
+    ("POST", "/mcp"),
     ("GET", "/health"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/openapi.json"),
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/embeddings"),
+    ("POST", "/v1/audio/speech"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{id}"),
 ];
@@ -44,12 +50,18 @@ pub fn router(app: App) -> Router {
         // Names of documents may have slashes in them.
         .route("/documents/{*document}", axum::routing::delete(routes::documents::delete))
         .route("/search", post(routes::search::search))
+        .route("/schema/tools", get(routes::tools::schema))
+        .route("/tools/execute", post(routes::tools::execute))
+        .route("/tts", post(routes::speech::speak))
+        .route("/tts/voices", get(routes::speech::voices))
+        .route("/mcp", post(mcp::route::post))
         .route("/health", get(routes::health::health))
         .route("/healthz", get(routes::health::alive))
         .route("/readyz", get(routes::health::ready))
         .route("/openapi.json", get(routes::openapi::document))
         .route("/v1/chat/completions", post(openai::completions::create))
         .route("/v1/embeddings", post(openai::embeddings::create))
+        .route("/v1/audio/speech", post(openai::speech::create))
         .route("/v1/models", get(openai::models::list))
         // Names of models may have slashes in them.
         .route("/v1/models/{*id}", get(openai::models::retrieve))

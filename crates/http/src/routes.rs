@@ -7,3 +7,5 @@ pub(crate) mod ingest;
 pub(crate) mod openapi;
 pub(crate) mod search;
 pub(crate) mod sessions;
+pub(crate) mod speech;
+pub(crate) mod tools;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use async_trait::async_trait;
 use enigma_core::ports::{Corpus, KeywordQuery, VectorQuery};
 use enigma_core::retrieval::{
-    Bm25, Chunk, CorpusGeneration, CorpusState, CountedWords, Document, DocumentId, DocumentPage, DocumentSummary,
-    EmbeddedChunk, EmbeddingSpace, MetadataFilter, Passage, PublishError, Staging, cosine,
+    Bm25, Chunk, CorpusGeneration, CorpusState, CountedWords, Document, DocumentId, DocumentPage, DocumentPart,
+    DocumentSummary, EmbeddedChunk, EmbeddingSpace, MetadataFilter, Passage, PublishError, Staging, cosine,
 };
 use enigma_core::{PortError, TenantId, Timestamp, VersionId};
 
@@ -72,6 +72,16 @@ struct Published {
     document: Document,
     at: Timestamp,
     chunks: Chunks,
+}
+
+impl Published {
+    fn summary(&self) -> DocumentSummary {
+        DocumentSummary {
+            document: self.document.clone(),
+            chunks: u32::try_from(self.chunks.len()).unwrap_or(u32::MAX),
+            updated_at: self.at,
+        }
+    }
 }
 
 /// The corpus of one tenant.
@@ -170,14 +180,15 @@ impl Documents {
 
     fn page(&self, after: Option<&DocumentId>, limit: u32) -> DocumentPage {
         let mut rest = self.by_id.values().skip_while(|it| after.is_some_and(|after| it.document.id <= *after));
-        let summary = |it: &Published| DocumentSummary {
-            document: it.document.clone(),
-            chunks: u32::try_from(it.chunks.len()).unwrap_or(u32::MAX),
-            updated_at: it.at,
-        };
-        let documents: Vec<_> = rest.by_ref().take(limit as usize).map(summary).collect();
+        let documents: Vec<_> = rest.by_ref().take(limit as usize).map(Published::summary).collect();
         let next = rest.next().and(documents.last()).map(|last| last.document.id.clone());
         DocumentPage { documents, next }
+    }
+
+    fn read(&self, document: &DocumentId, from: u32, limit: u32) -> Option<DocumentPart> {
+        let it = self.by_id.get(document)?;
+        let chunks = it.chunks.range(from..).take(limit as usize).map(|(_, indexed)| indexed.chunk.clone()).collect();
+        Some(DocumentPart { summary: it.summary(), version: it.version, chunks })
     }
 
     /// The best chunks that `score` gives a score, in the order of the port.
@@ -263,6 +274,16 @@ impl Corpus for MemoryCorpus {
         limit: u32,
     ) -> Result<DocumentPage, PortError> {
         self.tenants.with(tenant, |documents| documents.page(after, limit))
+    }
+
+    async fn read(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        from: u32,
+        limit: u32,
+    ) -> Result<Option<DocumentPart>, PortError> {
+        self.tenants.with(tenant, |documents| documents.read(document, from, limit))
     }
 
     async fn nearest(&self, tenant: &TenantId, query: VectorQuery<'_>) -> Result<Vec<Passage>, PortError> {

@@ -7,6 +7,7 @@
 //!
 //! What it is not: durable. A process that ends forgets it all, and two processes do not see each other's.
 
+mod audit_log;
 mod cache;
 mod corpus;
 mod idempotency_store;
@@ -21,6 +22,7 @@ pub mod testing;
 mod token_ledger;
 mod turn_queue;
 
+pub use audit_log::MemoryAuditLog;
 pub use cache::{CacheCapacity, MemoryCache};
 pub use corpus::MemoryCorpus;
 pub use idempotency_store::{IdempotencyCapacity, MemoryIdempotencyStore};

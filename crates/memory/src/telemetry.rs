@@ -88,6 +88,7 @@ mod tests {
                 first_token: None,
                 tokens_in: 1,
                 tokens_out: 1,
+                characters: None,
                 estimated: false,
                 charged: 2,
                 overrun: 0,

@@ -13,8 +13,8 @@ use enigma_core::usage::UsageRecord;
 use enigma_core::{TenantId, Timestamp};
 use enigma_memory::testing::{HashEmbedder, ManualClock, ScriptedEmbedder};
 use enigma_memory::{
-    MemoryCache, MemoryCorpus, MemoryIdempotencyStore, MemoryRateLimiter, MemorySessionIndex, MemorySessionStore,
-    MemoryStreamSlots, MemoryTelemetry, MemoryTenantDirectory, MemoryTokenLedger, MemoryTurnQueue,
+    MemoryAuditLog, MemoryCache, MemoryCorpus, MemoryIdempotencyStore, MemoryRateLimiter, MemorySessionIndex,
+    MemorySessionStore, MemoryStreamSlots, MemoryTelemetry, MemoryTenantDirectory, MemoryTokenLedger, MemoryTurnQueue,
 };
 use futures_util::FutureExt;
 
@@ -64,6 +64,7 @@ suite!(rate_limiter, rate_limiter_cases, MemoryRateLimiter::default());
 suite!(stream_slots, stream_slots_cases, MemoryStreamSlots::default());
 suite!(token_ledger, token_ledger_cases, MemoryTokenLedger::default());
 suite!(session_store, session_store_cases, MemorySessionStore::default());
+suite!(audit_log, audit_log_cases, MemoryAuditLog::default());
 suite!(session_index, session_index_cases, MemorySessionIndex::default());
 suite!(turn_queue, turn_queue_cases, MemoryTurnQueue::default());
 suite!(session_turns, session_turns_cases, {

@@ -172,3 +172,14 @@ async fn an_embedder_does_what_it_is_told_and_knows_when_it_is_dropped() {
     assert_eq!(embedder.states(), [CallState::Ended, CallState::Ended, CallState::Dropped, CallState::Ended]);
     assert_eq!(embedder.calls()[0].call, asked);
 }
+
+macro_rules! run_synthesizer {
+    ($case:ident) => {
+        #[tokio::test]
+        async fn $case() {
+            enigma_contract::synthesizer::$case(&enigma_memory::testing::ToneSynthesizer, "tone").await;
+        }
+    };
+}
+
+enigma_contract::synthesizer_cases!(run_synthesizer);

@@ -108,7 +108,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 ChatEvent::Content(text) => print!("{text}"),
                 ChatEvent::Failed(failure) => print!(" [{failure:?}]"),
                 ChatEvent::Done(done) => println!("\n  ({} tokens in, {} out)", done.tokens_in, done.tokens_out),
-                ChatEvent::Reasoning(_) | ChatEvent::ToolCall(_) => {}
+                ChatEvent::Reasoning(_) | ChatEvent::ToolCall(_) | ChatEvent::Tool(_) => {}
             }
             std::io::stdout().flush()?;
         }
@@ -144,6 +144,7 @@ fn service(
         Arc::new(MemorySessionIndex::default()),
     );
     let ports = ChatPorts {
+        tools: None,
         admission: Admission::new(Arc::new(books), settings.request_timeout * 2),
         models,
         turns: Arc::new(turns),

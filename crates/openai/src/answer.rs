@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 
 use bytes::Bytes;
 use enigma_core::model::{
-    AnswerStream, Delta, DeltaStream, Embeddings, ModelError, Phase, read_embeddings, read_whole_answer,
+    AnswerStream, AudioStream, Delta, DeltaStream, Embeddings, ModelError, Phase, read_embeddings, read_whole_answer,
 };
 use futures_core::Stream;
 use futures_util::StreamExt;
@@ -25,6 +25,11 @@ pub(crate) async fn read_whole(body: ByteStream) -> Result<Vec<Delta>, ModelErro
 /// Reads vectors.
 pub(crate) async fn read_vectors(body: ByteStream) -> Result<Embeddings, ModelError> {
     read_embeddings(with_model_errors(body)).await
+}
+
+/// Audio as it comes.
+pub(crate) fn read_audio(body: ByteStream) -> AudioStream {
+    with_model_errors(body).boxed()
 }
 
 fn with_model_errors(body: ByteStream) -> impl Stream<Item = Result<Bytes, ModelError>> + Send + Unpin + 'static {

@@ -1,11 +1,14 @@
-//! Chat and embedding models behind any OpenAI-compatible HTTP endpoint: Ollama, vLLM, llama.cpp, a cloud's own, AI Gateway.
+//! Models that chat, embed and speak behind any OpenAI-compatible HTTP endpoint: Ollama, vLLM, llama.cpp, a cloud's own, AI Gateway.
 //!
-//! What it is: an adapter of [`enigma_core::model::ChatModel`] and of [`enigma_core::model::Embedder`]. An [`Endpoint`] says where a provider is and which dialect it
-//! speaks, a [`Transport`] carries bytes there and back, and an [`OpenAiModel`] or an [`OpenAiEmbedder`] is both together. All but
+//! What it is: an adapter of [`enigma_core::model::ChatModel`], [`enigma_core::model::Embedder`] and
+//! [`enigma_core::model::SpeechSynthesizer`]. An [`Endpoint`] says where a provider is and which dialect it
+//! speaks, a [`Transport`] carries bytes there and back, and an [`OpenAiModel`], an [`OpenAiEmbedder`] or an
+//! [`OpenAiSynthesizer`] is both together. All but
 //! [`NativeTransport`] (feature `native`) is free of a runtime and compiles for wasm32, where the host brings a transport of
 //! its own.
 //!
-//! What it is not: a general OpenAI client. It knows `POST {base_url}/chat/completions` and `/embeddings`, and nothing else. It neither tries
+//! What it is not: a general OpenAI client. It knows `POST {base_url}/chat/completions`, `/embeddings` and `/audio/speech`, and
+//! nothing else. It neither tries
 //! again, nor falls back, nor counts failures: the core does, which is told by [`ModelError`](enigma_core::model::ModelError)
 //! what another try is worth. It keeps no time either: the time that a first token and the next one may take is the core's to
 //! watch, by dropping what takes too long.
@@ -30,12 +33,14 @@ mod embedder;
 mod model;
 mod protocol;
 mod secret;
+mod synthesizer;
 mod transport;
 
 pub use embedder::OpenAiEmbedder;
 pub use model::OpenAiModel;
 pub use protocol::{AnswerForm, Dialect, Endpoint, EndpointOptions, InvalidEndpoint, TokenLimitField};
 pub use secret::Secret;
+pub use synthesizer::OpenAiSynthesizer;
 pub use transport::{ByteStream, Transport, TransportError};
 #[cfg(feature = "native")]
 pub use transport::{InvalidTransport, NativeTransport, TransportOptions};

@@ -6,5 +6,6 @@ mod embeddings;
 mod endpoint;
 mod failure;
 mod headers;
+mod speech;
 
 pub use endpoint::{AnswerForm, Dialect, Endpoint, EndpointOptions, InvalidEndpoint, TokenLimitField};

@@ -5,9 +5,11 @@ use std::time::Duration;
 use enigma_core::idempotency::Fingerprint;
 use enigma_core::model::Role;
 use enigma_core::retrieval::DocumentId;
+use enigma_core::tools::{AuditOutcome, ParamsHash};
 use enigma_core::usage::Ending;
 use enigma_core::{
-    MessageId, ModelId, ProviderId, RequestId, SessionId, TenantId, Timestamp, TraceId, UserId, VersionId,
+    AuditId, MessageId, ModelId, ProviderId, RequestId, SessionId, TenantId, Timestamp, ToolName, TraceId, UserId,
+    VersionId,
 };
 use rusqlite::Row;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
@@ -66,7 +68,7 @@ macro_rules! uuid_columns {
         }
     )* };
 }
-uuid_columns!(SessionId, MessageId, RequestId, VersionId);
+uuid_columns!(SessionId, MessageId, RequestId, VersionId, AuditId);
 
 macro_rules! text_columns {
     ($($name:ident),*) => { $(
@@ -82,7 +84,7 @@ macro_rules! text_columns {
         }
     )* };
 }
-text_columns!(UserId, ModelId, ProviderId, TraceId, DocumentId);
+text_columns!(UserId, ModelId, ProviderId, TraceId, DocumentId, ToolName);
 
 // A tenant is asked for and never read back.
 impl ToSql for Col<&TenantId> {
@@ -100,6 +102,30 @@ impl ToSql for Col<&Fingerprint> {
 impl FromSql for Col<Fingerprint> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         <[u8; 32]>::column_result(value).map(|bytes| Self(Fingerprint::from_bytes(bytes)))
+    }
+}
+
+impl ToSql for Col<&ParamsHash> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::from(self.0.bytes().as_slice()))
+    }
+}
+
+impl FromSql for Col<ParamsHash> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        <[u8; 32]>::column_result(value).map(|bytes| Self(ParamsHash::from_bytes(bytes)))
+    }
+}
+
+impl ToSql for Col<AuditOutcome> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::from(self.0.as_str()))
+    }
+}
+
+impl FromSql for Col<AuditOutcome> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        AuditOutcome::parse(value.as_str()?).map(Self).ok_or_else(|| unknown("outcome"))
     }
 }
 

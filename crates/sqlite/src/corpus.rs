@@ -13,8 +13,8 @@ mod versions;
 use async_trait::async_trait;
 use enigma_core::ports::{Corpus, KeywordQuery, VectorQuery};
 use enigma_core::retrieval::{
-    CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, EmbeddedChunk, EmbeddingSpace, Passage,
-    PublishError, Staging,
+    CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentPart, EmbeddedChunk, EmbeddingSpace,
+    Passage, PublishError, Staging,
 };
 use enigma_core::{PortError, TenantId, Timestamp, VersionId};
 
@@ -25,6 +25,9 @@ use crate::database::Database;
 use crate::error::StoreError;
 
 const PORT: &str = "corpus";
+
+/// What is said of a vector that cannot be compared with others.
+const NOT_UNIT: &str = "a vector has not the length 1";
 
 /// Chunks that one piece of work stages, so that other writers wait no longer than that takes.
 const CHUNKS_AT_ONCE: usize = 64;
@@ -59,12 +62,15 @@ impl SqliteCorpus {
 
     /// Removes what is to be removed; tells how many chunks went.
     async fn remove(&self, tenant: &TenantId) -> Result<u64, StoreError> {
-        let mut total = 0;
+        let (mut total, at_hand) = (0, self.database.codes_at_hand());
         loop {
             let of = tenant.clone();
             let removed = self.database.write(move |work| removal::remove_some(work.connection, &of)).await?;
             match removed {
-                Some(removed) => total += removed,
+                Some(removed) => {
+                    total += removed.chunks;
+                    at_hand.forget(removed.number);
+                }
                 None => return Ok(total),
             }
             self.database.words_were_removed();
@@ -97,6 +103,10 @@ impl Corpus for SqliteCorpus {
     ) -> Result<(), PortError> {
         if chunks.iter().any(|it| it.chunk.ordinal >= MAX_CHUNKS) {
             return Err(PortError::unavailable(PORT, "a document has more chunks than fit"));
+        }
+        // The gateway of embeddings has seen to it. One that is no number would hide all others from searches.
+        if chunks.iter().any(|it| !codes::is_unit(&it.vector)) {
+            return Err(PortError::unavailable(PORT, NOT_UNIT));
         }
         for chunks in chunks.chunks(CHUNKS_AT_ONCE) {
             let prepared = chunks.iter().map(Prepared::new).collect();
@@ -169,7 +179,22 @@ impl Corpus for SqliteCorpus {
         read.await.map_err(|error| error.into_port(PORT))
     }
 
+    async fn read(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        from: u32,
+        limit: u32,
+    ) -> Result<Option<DocumentPart>, PortError> {
+        let (tenant, document) = (tenant.clone(), document.clone());
+        let read = self.database.read(move |rows| documents::part(rows, &tenant, &document, from, limit));
+        read.await.map_err(|error| error.into_port(PORT))
+    }
+
     async fn nearest(&self, tenant: &TenantId, query: VectorQuery<'_>) -> Result<Vec<Passage>, PortError> {
+        if !codes::is_unit(query.vector) {
+            return Err(PortError::unavailable(PORT, NOT_UNIT));
+        }
         let (tenant, vector, filter, limit) =
             (tenant.clone(), query.vector.to_vec(), query.filter.clone(), query.limit);
         let at_hand = self.database.codes_at_hand();

@@ -14,6 +14,7 @@
 //! # Ok::<(), enigma_sqlite::OpenError>(())
 //! ```
 
+mod audit_log;
 mod batch;
 mod cache;
 mod columns;
@@ -39,6 +40,7 @@ mod telemetry;
 mod token_ledger;
 mod writer;
 
+pub use audit_log::{SqliteAuditLog, read_audit_records};
 pub use cache::SqliteCache;
 pub use corpus::SqliteCorpus;
 pub use database::{Database, Stats};

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use enigma_core::ports::{Corpus, SessionStore};
+use enigma_core::ports::{AuditLog, Corpus, SessionStore};
+use enigma_core::retrieval::GIVEN_UP_AFTER;
 use enigma_core::session::Retention;
 use enigma_core::{PortError, TenantId, Timestamp};
 use rusqlite::Connection;
 
+use crate::audit_log::SqliteAuditLog;
 use crate::cache::SqliteCache;
 use crate::corpus::SqliteCorpus;
 use crate::database::Database;
@@ -29,9 +31,6 @@ const PAGES_AT_ONCE: u32 = 1_000;
 /// Pages of the index of words that one job puts together.
 const WORD_PAGES_AT_ONCE: i32 = 200;
 
-/// How long nothing may be staged for a version before it counts as given up.
-const STAGING: Duration = Duration::from_secs(3600);
-
 /// Removes what has had its time, and gives its room back. The app calls it from time to time; it has no clock and no timer.
 #[derive(Debug, Clone)]
 pub struct SqliteMaintenance {
@@ -43,6 +42,7 @@ pub struct SqliteMaintenance {
     telemetry: SqliteTelemetry,
     corpus: SqliteCorpus,
     cache: SqliteCache,
+    audit: SqliteAuditLog,
 }
 
 /// What a sweep has removed.
@@ -60,13 +60,15 @@ pub struct Swept {
     pub chunks: u64,
     /// Answers to searches.
     pub answers: u64,
+    /// Audit records of tools.
+    pub audit_records: u64,
 }
 
 impl Swept {
     /// All together.
     pub fn total(&self) -> u64 {
-        let Self { messages, listed_sessions, idempotency_keys, usage_records, chunks, answers } = self;
-        messages + listed_sessions + idempotency_keys + usage_records + chunks + answers
+        let Self { messages, listed_sessions, idempotency_keys, usage_records, chunks, answers, audit_records } = self;
+        messages + listed_sessions + idempotency_keys + usage_records + chunks + answers + audit_records
     }
 }
 
@@ -80,6 +82,7 @@ impl SqliteMaintenance {
             telemetry: SqliteTelemetry::new(database.clone()),
             corpus: SqliteCorpus::new(database.clone()),
             cache: SqliteCache::new(database.clone()),
+            audit: SqliteAuditLog::new(database.clone()),
             database,
             usage_days,
         }
@@ -97,8 +100,9 @@ impl SqliteMaintenance {
             listed_sessions: until_done(|| self.index.remove_old(tenant, sessions_since, ROWS_AT_ONCE)).await?,
             idempotency_keys: until_done(|| self.idempotency.remove_expired(tenant, now, ROWS_AT_ONCE)).await?,
             usage_records: until_done(|| self.telemetry.remove_old(tenant, usage_since, ROWS_AT_ONCE)).await?,
-            chunks: self.corpus.sweep(tenant, now.saturating_sub(STAGING)).await?,
+            chunks: self.corpus.sweep(tenant, now.saturating_sub(GIVEN_UP_AFTER)).await?,
             answers: until_done(|| self.cache.remove_expired(tenant, now, ROWS_AT_ONCE)).await?,
+            audit_records: self.audit.sweep(tenant, now).await?,
         })
     }
 

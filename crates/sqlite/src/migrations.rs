@@ -8,8 +8,13 @@ use crate::error::OpenError;
 const APPLICATION_ID: i64 = 0x656e_6967;
 
 /// The migrations in their order. What was released is never changed; a change is a new one.
-pub(crate) const ALL: &[&str] =
-    &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql"), include_str!("migrations/0003.sql")];
+pub(crate) const ALL: &[&str] = &[
+    include_str!("migrations/0001.sql"),
+    include_str!("migrations/0002.sql"),
+    include_str!("migrations/0003.sql"),
+    include_str!("migrations/0004.sql"),
+    include_str!("migrations/0005.sql"),
+];
 
 /// Refuses a file that another program, or a newer version of this one, has written; tells the schema of one that is ours.
 pub(crate) fn check(connection: &Connection, migrations: &[&str]) -> Result<i64, OpenError> {

@@ -155,20 +155,46 @@ statements! {
     USAGE_ADD = "
         INSERT INTO usage
             (tenant, request, trace, route, user, session, model, provider, at, latency, first_token, tokens_in, tokens_out,
-             estimated, charged, overrun, ending)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+             estimated, charged, overrun, ending, characters)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
         ON CONFLICT (tenant, at, request) DO NOTHING";
 
     /// The records of a stretch of time, the oldest first.
     USAGE_BETWEEN = "
         SELECT request, trace, route, user, session, model, provider, at, latency, first_token, tokens_in, tokens_out,
-            estimated, charged, overrun, ending
+            estimated, charged, overrun, ending, characters
         FROM usage WHERE tenant = ?1 AND at >= ?2 AND at < ?3 ORDER BY at, request LIMIT ?4";
 
     /// Deletes some records from before a time.
     USAGE_DELETE_OLD = "
         DELETE FROM usage WHERE tenant = ?1 AND (at, request) IN
             (SELECT at, request FROM usage WHERE tenant = ?1 AND at < ?2 LIMIT ?3)";
+
+    /// Adds an audit record, unless it is there.
+    AUDIT_ADD = "
+        INSERT INTO audit
+            (tenant, id, at, request, trace, route, user, tool, params, outcome, duration, tokens, expires_at)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+        ON CONFLICT (tenant, id) DO NOTHING";
+
+    /// Lists the audit records of a stretch of time that come after one, the newest first.
+    AUDIT_LIST = "
+        SELECT id, at, request, trace, route, user, tool, params, outcome, duration, tokens, expires_at
+        FROM audit INDEXED BY audit_by_time
+        WHERE tenant = ?1 AND at >= ?2 AND at < ?3 AND at <= ?4 AND (at < ?4 OR id > ?5) AND expires_at > ?6
+        ORDER BY at DESC, id LIMIT ?7";
+
+    /// Lists those of one tool.
+    AUDIT_LIST_OF_TOOL = "
+        SELECT id, at, request, trace, route, user, tool, params, outcome, duration, tokens, expires_at
+        FROM audit INDEXED BY audit_by_tool
+        WHERE tenant = ?1 AND tool = ?8 AND at >= ?2 AND at < ?3 AND at <= ?4 AND (at < ?4 OR id > ?5) AND expires_at > ?6
+        ORDER BY at DESC, id LIMIT ?7";
+
+    /// Deletes some audit records that have expired.
+    AUDIT_DELETE_EXPIRED = "
+        DELETE FROM audit WHERE tenant = ?1 AND id IN
+            (SELECT id FROM audit WHERE tenant = ?1 AND expires_at <= ?2 LIMIT ?3)";
 
     /// A tenant's corpus.
     CORPUS_FIND = "SELECT generation, documents, chunks, words, model, dimensions FROM corpus WHERE tenant = ?1";
@@ -200,6 +226,12 @@ statements! {
         SELECT document, source, title, url, metadata, chunks, at
         FROM corpus_document CROSS JOIN corpus_version USING (tenant, document, number)
         WHERE tenant = ?1 AND document > ?2 ORDER BY document LIMIT ?3";
+
+    /// A document, and the version of it that is found.
+    DOCUMENT_VERSION = "
+        SELECT document, source, title, url, metadata, chunks, at, number, version
+        FROM corpus_document CROSS JOIN corpus_version USING (tenant, document, number)
+        WHERE tenant = ?1 AND document = ?2";
 
     /// The versions that are found.
     DOCUMENTS_NUMBERS = "SELECT number FROM corpus_document WHERE tenant = ?1";
@@ -281,6 +313,11 @@ statements! {
     CHUNKS_BETWEEN = "
         SELECT ordinal, text FROM corpus_chunk
         WHERE tenant = ?1 AND number = ?2 AND ordinal >= ?3 AND ordinal < ?4 ORDER BY ordinal";
+
+    /// Chunks of a version, whole, from one on.
+    CHUNKS_FROM = "
+        SELECT ordinal, start, text FROM corpus_chunk
+        WHERE tenant = ?1 AND number = ?2 AND ordinal >= ?3 ORDER BY ordinal LIMIT ?4";
 
     /// Deletes some chunks of a version.
     CHUNKS_DELETE = "

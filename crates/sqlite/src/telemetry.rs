@@ -95,7 +95,8 @@ pub(crate) fn add(
         record.estimated,
         Col(record.charged),
         Col(record.overrun),
-        Col(record.ending)
+        Col(record.ending),
+        record.characters
     ])?;
     Ok(())
 }
@@ -114,6 +115,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<UsageRecord> {
         first_token: get_optional(row, 9)?,
         tokens_in: row.get(10)?,
         tokens_out: row.get(11)?,
+        characters: row.get(16)?,
         estimated: row.get(12)?,
         charged: get(row, 13)?,
         overrun: get(row, 14)?,

@@ -197,7 +197,7 @@ impl Partial {
                 sim.check(is_own, || format!("r{whose} of {tenant} is told another's text: {text}"));
                 self.content.push_str(&text);
             }
-            ChatEvent::Reasoning(_) | ChatEvent::ToolCall(_) => {}
+            ChatEvent::Reasoning(_) | ChatEvent::ToolCall(_) | ChatEvent::Tool(_) => {}
             ChatEvent::Failed(failure) => {
                 let again = self.failure.replace(failure);
                 sim.check(again.is_none(), || format!("r{whose} fails twice"));

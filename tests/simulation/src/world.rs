@@ -286,7 +286,8 @@ impl Parts {
             clock: Arc::clone(&clock),
             ids: Arc::clone(&ids),
         };
-        let ports = ChatPorts { admission, models, turns: queued, idempotency, clock: Arc::clone(&clock), ids };
+        let ports =
+            ChatPorts { tools: None, admission, models, turns: queued, idempotency, clock: Arc::clone(&clock), ids };
         let settings = ChatSettings {
             request_timeout: REQUEST,
             send_timeout: SEND,

@@ -413,11 +413,13 @@ pub async fn a_model_that_is_not_allowed_is_refused(host: &Host) {
     assert_eq!(api.post("/chat", &body).await.header("x-model-id"), Some("scripted-large"));
 }
 
-/// Not yet, and not in silence.
-pub async fn tools_by_name_are_not_enabled(host: &Host) {
-    let (api, tag) = (host.tenant("bad-tool"), tag());
-    let session = session();
+/// A tenant has no tools unless its file says so.
+pub async fn a_tool_that_is_not_enabled_ends_a_chat(host: &Host) {
+    let (api, tag, session) = (host.tenant("bad-tool"), tag(), session());
     let body = json!({ "sessionId": session, "message": tag, "tool_name": "summarize", "tool_params": {} });
-    let answer = traceless(host, &api, &session, &tag, async || api.post("/chat", &body).await).await;
-    answer.error(403, "feature_disabled");
+    // It has a slot of the limiter: its refusal is put on record, and nobody may fill the records.
+    let refused = api.post("/chat", &body).await.error(400, "tool_error");
+    assert_eq!(refused["code"], "PERMISSION_DENIED");
+    api.assert_unknown(&session).await;
+    assert!(host.upstream.calls(&tag).is_empty());
 }

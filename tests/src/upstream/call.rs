@@ -22,7 +22,7 @@ pub enum Ended {
 pub struct Call {
     /// The model that was asked for.
     pub model: String,
-    /// The last user message.
+    /// The last user message, or the text to be spoken.
     pub prompt: String,
     /// The body.
     pub body: Value,
@@ -38,7 +38,8 @@ impl Call {
     pub(crate) fn new(body: Value, headers: HeaderMap) -> Self {
         let messages = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
         let asked = messages.iter().rfind(|message| message["role"] == "user");
-        let prompt = asked.and_then(|message| message["content"].as_str()).unwrap_or_default().to_owned();
+        let prompt =
+            asked.map_or(&body["input"], |message| &message["content"]).as_str().unwrap_or_default().to_owned();
         let model = body["model"].as_str().unwrap_or_default().to_owned();
         Self { model, prompt, body, headers, at: Instant::now(), sent: AtomicUsize::new(0), ended: OnceLock::new() }
     }

@@ -59,6 +59,7 @@ pub(super) fn content(text: &str) -> Bytes {
 /// Reads the markers of `text`.
 pub(super) fn parse(text: &str, messages: &Value) -> Reply {
     let (mut steps, mut said, mut ends, mut finish, mut usage) = (VecDeque::new(), false, true, "stop", None);
+    let mut calls = 0;
     for marker in text.split("[[").skip(1).filter_map(|rest| Some(rest.split_once("]]")?.0)) {
         let (name, rest) = marker.split_once(' ').unwrap_or((marker, ""));
         let numbers: Vec<u32> =
@@ -111,9 +112,17 @@ pub(super) fn parse(text: &str, messages: &Value) -> Reply {
                     steps.push_back(call(json!({ "index": 0, "function": { "arguments": part } })));
                 }
             }
+            "call" => {
+                let (function, arguments) = rest.split_once(' ').unwrap_or((rest, "{}"));
+                let id = format!("call_{}", steps.len());
+                finish = "tool_calls";
+                let call = json!({ "index": calls, "id": id, "type": "function", "function": { "name": function, "arguments": arguments } });
+                calls += 1;
+                steps.push_back(Step::Chunk(chunk(&json!({ "tool_calls": [call] }), None)));
+            }
             other => panic!("the script has no marker [[{other}]]"),
         }
-        said |= matches!(name, "tokens" | "say" | "echo" | "flood" | "cut" | "tool" | "garbage" | "error");
+        said |= matches!(name, "tokens" | "say" | "echo" | "flood" | "cut" | "tool" | "call" | "garbage" | "error");
     }
     if !said {
         steps.extend((0..3).map(|n| Step::Chunk(content(&word(n)))));

@@ -7,6 +7,7 @@
 
 mod retrieval;
 mod script;
+mod services;
 mod side;
 
 use std::collections::BTreeSet;
@@ -215,7 +216,7 @@ fn assert_every_route(script: &[Step]) {
 }
 
 /// Every code of the contract but those of a fault of ours, which nothing a client sends brings about.
-const CODES: [&str; 20] = [
+const CODES: [&str; 28] = [
     "tenant_required",
     "invalid_json",
     "invalid_request",
@@ -236,6 +237,14 @@ const CODES: [&str; 20] = [
     "too_many_streams",
     "ai_error",
     "ai_timeout",
+    "tool_error",
+    "VALIDATION_FAILED",
+    "PERMISSION_DENIED",
+    "TOOL_NOT_FOUND",
+    "EXECUTION_ERROR",
+    "EXECUTION_TIMEOUT",
+    "tts_error",
+    "tts_not_enabled",
 ];
 
 /// A request by hand, with a chat if it is one.
@@ -261,11 +270,13 @@ fn told(ask: &Ask) -> String {
     text
 }
 
-/// Messages in which the number that marks off sources is always the same.
+/// Messages in which the numbers that mark off data are always the same.
 fn unmarked(messages: &Value) -> Value {
     let text = messages.to_string();
-    let number = text.split_once("=== sources ").and_then(|(_, rest)| rest.get(..32));
-    number.map_or_else(|| messages.clone(), |number| serde_json::from_str(&text.replace(number, "N")).unwrap())
+    let is_number = |word: &&str| word.len() == 32 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let numbers = text.split("=== ").filter_map(|rest| rest.split(' ').nth(1)).filter(is_number);
+    let masked = numbers.fold(text.clone(), |masked, number| masked.replace(number, "N"));
+    serde_json::from_str(&masked).unwrap()
 }
 
 /// Asserts that the models behind both were asked the same, in the same order. Tells whether one was shown an empty text where the
@@ -275,15 +286,19 @@ fn same_calls(native: &Upstream, worker: &Upstream) -> bool {
     let mut no_text = false;
     for (n, (left, right)) in native.iter().zip(&worker).enumerate() {
         let (mut shown, other) = (unmarked(&left.body["messages"]), unmarked(&right.body["messages"]));
-        for (message, other) in shown.as_array_mut().into_iter().flatten().zip(other.as_array().unwrap()) {
+        for (message, other) in shown.as_array_mut().into_iter().flatten().zip(other.as_array().into_iter().flatten()) {
             if message["content"].is_null() && other["content"] == "" {
                 message["content"] = "".into();
                 no_text = true;
             }
         }
         assert_eq!((&left.model, &shown), (&right.model, &other), "call {n}");
-        for name in ["max_tokens", "temperature", "top_p", "seed", "stop", "tools", "tool_choice", "response_format"] {
-            assert_eq!(left.body[name], right.body[name], "{name} of call {n}");
+        for name in
+            ["input", "max_tokens", "temperature", "top_p", "seed", "stop", "tools", "tool_choice", "response_format"]
+        {
+            // JavaScript writes 0.0 as 0.
+            let value = |body: &Value| body[name].as_f64().map_or_else(|| body[name].clone(), Value::from);
+            assert_eq!(value(&left.body), value(&right.body), "{name} of call {n}");
         }
     }
     assert_eq!(native.len(), worker.len());

@@ -10,7 +10,7 @@ use enigma_conformance::tenant::{hash, key_of};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{KEY, retrieval};
+use super::{KEY, retrieval, services};
 
 /// A request.
 #[derive(Clone)]
@@ -140,13 +140,15 @@ pub(super) fn tenants() -> Vec<Tenant> {
     tenants.push(plain("same-keys").with("apiKeys", scoped));
     tenants.push(plain("same-open").open());
     tenants.extend(retrieval::tenants());
+    tenants.extend(services::tenants());
     tenants
 }
 
 pub(super) fn script() -> Vec<Step> {
     let parts =
         [who_asks(), around(), routes(), wrong_chats(), wrong_completions(), wrong_bodies(), chats(), sessions()];
-    let more = [limits(), budgets(), idempotency(), models(), openai(), pages(), odd_requests(), retrieval::script()];
+    let more = [limits(), budgets(), idempotency(), models(), openai(), pages(), odd_requests()];
+    let more = more.into_iter().chain([retrieval::script(), services::script()]);
     parts.into_iter().chain(more).flatten().collect()
 }
 

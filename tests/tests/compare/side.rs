@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use uuid::Uuid;
 
 use super::script::{Ask, CLIENTS, FAILING, TRACE};
+use super::services::TOOL_MODELS;
 
 /// One of the two.
 pub(super) struct Side {
@@ -30,7 +31,7 @@ pub(super) struct Side {
 
 impl Side {
     pub(super) fn new(name: &'static str, base_url: &str, upstream: Upstream) -> Self {
-        for (model, script) in FAILING {
+        for (model, script) in FAILING.into_iter().chain(TOOL_MODELS) {
             upstream.script(model, script);
         }
         upstream.script("same-spare-500", &["[[status 500]]"]);
@@ -152,7 +153,7 @@ impl Side {
 
     fn value(&mut self, name: &str, value: Value) -> Value {
         match (name, value) {
-            ("latencyMs", Value::Number(_)) => "some ms".into(),
+            ("latencyMs" | "durationMs", Value::Number(_)) => "some ms".into(),
             ("created", Value::Number(at)) if at.as_u64() != Some(0) => "some time".into(),
             ("timestamp" | "createdAt" | "updatedAt", Value::Number(_)) => "some time".into(),
             ("timestamp" | "createdAt" | "updatedAt", Value::String(text)) => {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use enigma_cloudflare::{
-    AiBinding, D1SessionIndex, D1VectorizeCorpus, Exactness, Freshness, KvCache, KvTenantDirectory, ObjectBooks,
-    ObjectIdempotencyStore, ObjectSessions, Objects, TenantRules, WorkerClock, WorkersAiEmbedder,
+    AiBinding, D1AuditLog, D1SessionIndex, D1VectorizeCorpus, Exactness, Freshness, KvCache, KvTenantDirectory,
+    ObjectBooks, ObjectIdempotencyStore, ObjectSessions, Objects, TenantRules, WorkerClock, WorkersAiEmbedder,
 };
 use enigma_contract::request_books::ReadBooks;
 use enigma_core::ports::{LedgerBalance, TokenLedger};
@@ -77,6 +77,10 @@ async fn find(env: &Env, port: &str, case: &str) -> bool {
         }
         "session_store" => suite!(session_store, session_store_cases, |run_case| run_case(&sessions)),
         "session_index" => suite!(session_index, session_index_cases, |run_case| run_case(&index)),
+        "audit_log" => {
+            let log = D1AuditLog::from_env(env).expect("D1 is bound");
+            suite!(audit_log, audit_log_cases, |run_case| run_case(&log))
+        }
         "turn_queue" => suite!(turn_queue, turn_queue_cases, |run_case| run_case(&sessions)),
         "session_turns" => suite!(session_turns, session_turns_cases, |run_case| run_case(&sessions)),
         "idempotency_store" => {

@@ -12,7 +12,9 @@ use enigma_core::model::{BreakerPolicy, ModelOverrides, ModelTimeouts, RetryPoli
 use enigma_core::search::SearchSettings;
 use enigma_core::session::PromptLimits;
 use enigma_core::tenant::ModelUse;
+use enigma_core::tools::ToolSettings;
 use enigma_core::{ModelId, ProviderId};
+use enigma_espeak::EspeakOptions;
 use enigma_http::OverloadLimits;
 use enigma_ondevice::weights::{self, Kind};
 use enigma_openai::{Endpoint, EndpointOptions, Secret};
@@ -25,15 +27,19 @@ use crate::sockets::Place;
 use crate::tls::TlsFiles;
 
 use super::raw::{
-    RawChat, RawConfig, RawModels, RawOnDevice, RawOverload, RawProvider, RawSearch, RawServer, RawStorage, RawTls,
+    RawChat, RawConfig, RawEspeak, RawModels, RawOnDevice, RawOverload, RawProvider, RawSearch, RawServer, RawStorage,
+    RawTls, RawTools,
 };
 use super::{
-    Config, Environment, LocalModel, LogConfig, ModelsConfig, OnDeviceChat, OnDeviceConfig, ProviderConfig,
-    ServerConfig, Storage, Variables,
+    Config, Environment, EspeakConfig, LocalModel, LogConfig, ModelsConfig, OnDeviceChat, OnDeviceConfig,
+    ProviderConfig, ServerConfig, Storage, Variables,
 };
 
 /// The provider's name of the on-device model.
 pub(crate) const ONDEVICE_PROVIDER: &str = "ondevice";
+
+/// The provider's name of the speech engine of this machine.
+pub(crate) const ESPEAK_PROVIDER: &str = "espeak";
 
 /// Written in the place of a model that is not wanted.
 const NONE: &str = "none";
@@ -53,9 +59,11 @@ pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, 
     let storage = storage(&mut checker, &raw.storage);
     let chat = chat(&mut checker, &raw.chat);
     let search = chat.as_ref().and_then(|chat| search(&mut checker, &raw.search, chat));
+    let tools = chat.as_ref().and_then(|chat| tools(&mut checker, &raw.tools, chat));
     let models = models(&mut checker, &raw.models);
     let providers = providers(&mut checker, raw.providers, variables);
     let ondevice = raw.ondevice.and_then(|raw| ondevice(&mut checker, raw));
+    let espeak = espeak(&mut checker, &raw.espeak);
     let level: Option<Level> = checker.parsed("log.level", &raw.log.level, "must be error, warn, info, debug or trace");
     let json = checker.one_of("log.format", &raw.log.format, &[("json", true), ("text", false)]);
     let tenants_directory = checker.path("tenants.directory", &raw.tenants.directory);
@@ -65,7 +73,7 @@ pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, 
             [("chat.model_id", &chat.overrides.model), ("chat.fallback_model_id", &chat.overrides.fallback)]
         {
             if let Some(model) =
-                model.as_ref().filter(|model| !serves(&providers, ondevice.as_ref(), model, ModelUse::Chat))
+                model.as_ref().filter(|model| !serves(&providers, ondevice.as_ref(), None, model, ModelUse::Chat))
             {
                 checker.refuse(field, format!("nobody serves model {model}"));
             }
@@ -73,7 +81,7 @@ pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, 
     }
 
     let problems = checker.0;
-    match (environment, server, overload, storage, chat, search, models, level, json) {
+    match (environment, server, overload, storage, chat, search, tools, models, level, json) {
         (
             Some(environment),
             Some(server),
@@ -81,6 +89,7 @@ pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, 
             Some(storage),
             Some(chat),
             Some(search),
+            Some(tools),
             Some(models),
             Some(level),
             Some(json),
@@ -95,9 +104,11 @@ pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, 
                 storage,
                 chat,
                 search,
+                tools,
                 models,
                 providers,
                 ondevice,
+                espeak,
                 log,
             })
         }
@@ -109,18 +120,23 @@ pub(super) fn check(raw: RawConfig, variables: Variables<'_>) -> Result<Config, 
 pub(super) fn serves(
     providers: &[ProviderConfig],
     ondevice: Option<&OnDeviceConfig>,
+    espeak: Option<&EspeakConfig>,
     model: &ModelId,
     purpose: ModelUse,
 ) -> bool {
     let listed = |provider: &ProviderConfig| match purpose {
         ModelUse::Chat => provider.models.contains(model),
         ModelUse::Embeddings => provider.embeddings.contains(model),
+        ModelUse::Speech => provider.speech.contains(model),
     };
     let local = ondevice.and_then(|section| match purpose {
         ModelUse::Chat => section.chat.as_ref().map(|chat| &chat.local),
         ModelUse::Embeddings => section.embeddings.as_ref(),
+        ModelUse::Speech => None,
     });
-    local.is_some_and(|local| local.model == *model)
+    let speaks = purpose == ModelUse::Speech && espeak.is_some_and(|espeak| espeak.model == *model);
+    speaks
+        || local.is_some_and(|local| local.model == *model)
         || providers.iter().any(|provider| provider.is_default || listed(provider))
 }
 
@@ -254,6 +270,7 @@ fn chat(checker: &mut Checker, raw: &RawChat) -> Option<ChatSettings> {
         max_tokens: max_tokens?,
         request_timeout,
         send_timeout,
+        ..ChatSettings::default()
     })
 }
 
@@ -276,6 +293,18 @@ fn search(checker: &mut Checker, raw: &RawSearch, chat: &ChatSettings) -> Option
         request_timeout: chat.request_timeout,
         send_timeout: chat.send_timeout,
         ..SearchSettings::default()
+    })
+}
+
+/// What chats and tools have in common is set for chats.
+fn tools(checker: &mut Checker, raw: &RawTools, chat: &ChatSettings) -> Option<ToolSettings> {
+    let timeout = checker.number::<u32>("tools.timeout_seconds", raw.timeout_seconds, 1..=3600);
+    let audit_days = checker.number::<u32>("tools.audit_days", raw.audit_days, 1..=3650);
+    Some(ToolSettings {
+        overrides: chat.overrides.clone(),
+        timeout: Duration::from_secs(timeout?.into()),
+        request_timeout: chat.request_timeout,
+        audit_for: Duration::from_secs(u64::from(audit_days?) * 86_400),
     })
 }
 
@@ -302,7 +331,9 @@ fn providers(checker: &mut Checker, raw: Vec<RawProvider>, variables: Variables<
     let mut providers: Vec<ProviderConfig> = Vec::with_capacity(raw.len());
     for (n, raw) in raw.into_iter().enumerate() {
         let Some(provider) = provider(checker, &format!("providers[{n}]"), raw, variables) else { continue };
-        if providers.iter().any(|other| other.id == provider.id) || provider.id.as_str() == ONDEVICE_PROVIDER {
+        if providers.iter().any(|other| other.id == provider.id)
+            || [ONDEVICE_PROVIDER, ESPEAK_PROVIDER].contains(&provider.id.as_str())
+        {
             checker.refuse(&format!("providers[{n}].id"), format!("{} is taken", provider.id));
         }
         if provider.is_default && providers.iter().any(|other| other.is_default) {
@@ -323,8 +354,11 @@ fn provider(checker: &mut Checker, field: &str, raw: RawProvider, variables: Var
         checker.seconds(&format!("{field}.connect_timeout_seconds"), raw.connect_timeout_seconds, 1..=120);
     let models = names(checker, &format!("{field}.models"), raw.models);
     let embeddings = names(checker, &format!("{field}.embeddings"), raw.embeddings);
-    let (listed, listed_embeddings) = (models.keys().cloned().collect(), embeddings.keys().cloned().collect());
-    let options = EndpointOptions { api_key, models, embeddings, ..EndpointOptions::at(raw.base_url) };
+    let speech = names(checker, &format!("{field}.speech"), raw.speech);
+    let listed = |names: &BTreeMap<ModelId, String>| names.keys().cloned().collect();
+    let (listed, listed_embeddings, listed_speech) = (listed(&models), listed(&embeddings), listed(&speech));
+    let voices = raw.voices;
+    let options = EndpointOptions { api_key, models, embeddings, speech, voices, ..EndpointOptions::at(raw.base_url) };
     let endpoint = checker.checked(field, Endpoint::new(options))?;
     Some(ProviderConfig {
         id: id?,
@@ -333,6 +367,7 @@ fn provider(checker: &mut Checker, field: &str, raw: RawProvider, variables: Var
         is_default: raw.default,
         models: listed,
         embeddings: listed_embeddings,
+        speech: listed_speech,
     })
 }
 
@@ -392,6 +427,21 @@ fn ondevice(checker: &mut Checker, raw: RawOnDevice) -> Option<OnDeviceConfig> {
     let (queue, conversations) = (queue?, conversations?);
     let chat = chat.map(|local| OnDeviceChat { local, queue, conversations });
     Some(OnDeviceConfig { chat, embeddings, directory: directory?, pull: raw.pull })
+}
+
+fn espeak(checker: &mut Checker, raw: &RawEspeak) -> Option<EspeakConfig> {
+    let program = checker.path("espeak.program", &raw.program);
+    let processes = checker.number("espeak.processes", raw.processes, 1..=256);
+    let queue = checker.number("espeak.queue", raw.queue, 0..=10_000);
+    let (max_processes, queue, voice) = (processes?, queue?, raw.voice.clone());
+    if raw.model_id == NONE {
+        return None;
+    }
+    let model = checker.model("espeak.model_id", Some(&raw.model_id))?;
+    Some(EspeakConfig {
+        model,
+        options: EspeakOptions { program, voice, max_processes, queue, ..EspeakOptions::default() },
+    })
 }
 
 /// Collects what is wrong, so that all of it is told at once.

@@ -15,9 +15,11 @@ pub(super) struct RawConfig {
     pub(super) storage: RawStorage,
     pub(super) chat: RawChat,
     pub(super) search: RawSearch,
+    pub(super) tools: RawTools,
     pub(super) models: RawModels,
     pub(super) providers: Vec<RawProvider>,
     pub(super) ondevice: Option<RawOnDevice>,
+    pub(super) espeak: RawEspeak,
     pub(super) log: RawLog,
 }
 
@@ -94,6 +96,13 @@ pub(super) struct RawSearch {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct RawTools {
+    pub(super) timeout_seconds: u64,
+    pub(super) audit_days: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RawModels {
     pub(super) first_token_timeout_seconds: u64,
     pub(super) idle_timeout_seconds: u64,
@@ -118,6 +127,10 @@ pub(super) struct RawProvider {
     pub(super) models: BTreeMap<String, String>,
     #[serde(default)]
     pub(super) embeddings: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) speech: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) voices: Vec<String>,
 }
 
 const fn connect_timeout_seconds() -> u64 {
@@ -133,6 +146,16 @@ pub(super) struct RawOnDevice {
     pub(super) pull: bool,
     pub(super) queue: u64,
     pub(super) max_conversations: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawEspeak {
+    pub(super) model_id: String,
+    pub(super) program: String,
+    pub(super) voice: String,
+    pub(super) processes: u64,
+    pub(super) queue: u64,
 }
 
 #[derive(Deserialize)]

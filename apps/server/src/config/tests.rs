@@ -141,6 +141,38 @@ fn an_embedder_can_run_here_without_a_chat_model_but_not_nothing_at_all() {
 }
 
 #[test]
+fn a_provider_maps_names_of_models_that_speak_and_tells_voices() {
+    let file = format!("{PROVIDER}speech = {{ \"a\" = \"tts-1\" }}\nvoices = [\"alloy\"]");
+    let config = load(&file, &[], &[]).unwrap();
+    let serves = |name: &str, purpose| config.serves(&name.parse().unwrap(), purpose);
+    assert!(serves("a", ModelUse::Speech) && !serves("a", ModelUse::Chat) && !serves("b", ModelUse::Speech));
+    let config = load(&format!("{PROVIDER}default = true"), &[], &[]).unwrap();
+    assert!(config.serves(&"any".parse().unwrap(), ModelUse::Speech), "the default provider speaks too");
+    let wrong = format!("{PROVIDER}voices = [\"\"]");
+    assert_refused(&wrong, &[], &[], &["enigma.toml: providers[0]: a voice has no name"]);
+}
+
+#[test]
+fn the_speech_engine_is_a_model_unless_it_is_not_wanted() {
+    let serves = |file: &str, name: &str| {
+        let config = load(&format!("{PROVIDER}{file}"), &[], &[]).unwrap();
+        config.serves(&name.parse().unwrap(), ModelUse::Speech)
+    };
+    assert!(serves("", "espeak-ng") && !serves("", "other"));
+    let section = |line: &str| format!("[espeak]\n{line}\n");
+    assert!(serves(&section("model_id = \"robot\""), "robot"));
+    assert!(!serves(&section("model_id = \"none\""), "espeak-ng"));
+    for (line, place) in [
+        ("processes = 0", "espeak.processes: must be 1 to 256"),
+        ("queue = 10001", "espeak.queue: must be 0 to 10000"),
+        ("program = \"\"", "espeak.program: must be a path"),
+        ("model_id = \"a b\"", "espeak.model_id: must be"),
+    ] {
+        assert_refused(&format!("{PROVIDER}{}", section(line)), &[], &[], &[&format!("enigma.toml: {place}")]);
+    }
+}
+
+#[test]
 fn a_provider_maps_names_of_embedding_models_of_their_own() {
     let file =
         format!("{PROVIDER}models = {{ \"a\" = \"chat\" }}\nembeddings = {{ \"a\" = \"near\", \"b\" = \"far\" }}");

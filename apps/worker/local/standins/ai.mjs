@@ -1,4 +1,5 @@
-// Workers AI: chats, and texts for embedding models that the stand-in does not know, are forwarded to an OpenAI-compatible endpoint.
+// Workers AI: chats, texts that are to be spoken, and texts for embedding models that the stand-in does not know, are forwarded to an
+// OpenAI-compatible endpoint.
 // The embeddings of `@cf/baai/bge-m3` are made here.
 
 import { randomUUID } from "node:crypto";
@@ -13,7 +14,10 @@ import { jsonAnswer, parsed, text } from "./wire.mjs";
 
 const EMBEDDING_MODEL = "@cf/baai/bge-m3";
 /** Models that take a prompt and do not answer with words. */
-const NO_CHAT = /melotts|aura|whisper|flux|stable-diffusion|bge-|embedding/;
+const NO_CHAT = /whisper|flux|stable-diffusion|bge-|embedding/;
+/** Models that speak: one tells its audio in JSON, the others stream it. */
+const MELO = /\/melotts/;
+const AURA = /\/aura-/;
 /** Ends the name of a model that answers in the older shape. */
 const OLDER_SHAPE = "#response";
 const INPUTS = [
@@ -97,6 +101,11 @@ export class WorkersAi {
     if (Array.isArray(inputs.text) && this.#options.upstream) {
       return this.#embed({ response, headers, model, inputs, logged });
     }
+    if (MELO.test(model) || AURA.test(model)) {
+      const said = spoken(model, inputs);
+      if (!said) return refuse(response, failure("invalidData", "no text, or what the model does not know"));
+      return this.#speak({ response, headers, model, said, logged });
+    }
     if (NO_CHAT.test(model)) return refuse(response, failure("noSuchModel", `there is no stand-in for ${model}`));
     if (!Array.isArray(inputs.messages) && typeof inputs.prompt !== "string") {
       return refuse(response, failure("invalidData", "neither messages nor a prompt"));
@@ -118,6 +127,34 @@ export class WorkersAi {
     const data = whole.data.map(({ embedding }) => embedding);
     const made = { shape: [data.length, data[0]?.length ?? 0], data, pooling: "mean", usage: whole.usage };
     jsonAnswer(response, 200, made, logged);
+  }
+
+  async #speak({ response, headers, model, said, logged }) {
+    const sent = { ...passedOn(headers), "content-type": "application/json" };
+    if (this.#options.upstreamKey) sent.authorization = `Bearer ${this.#options.upstreamKey}`;
+    const wanted = JSON.stringify({ model: this.#options.upstreamModel ?? model, ...said });
+    const forwarded = await forward(this.#options.upstream, "audio/speech", sent, wanted, response);
+    if (!forwarded) return;
+    if (forwarded.error) return refuse(response, failure("internal", forwarded.error), logged);
+    const { answer } = forwarded;
+    const status = answer.statusCode;
+    if (status >= 400) {
+      const { error } = parsed(await text(answer).catch(() => "")) ?? {};
+      const retry = answer.headers["retry-after"];
+      return refuse(response, failureOf(status, error?.message), retry ? { ...logged, "retry-after": retry } : logged);
+    }
+    if (MELO.test(model)) {
+      const pieces = [];
+      try {
+        for await (const piece of answer) pieces.push(piece);
+      } catch {
+        return refuse(response, failure("internal", "the audio broke off"), logged);
+      }
+      return jsonAnswer(response, 200, { audio: Buffer.concat(pieces).toString("base64") }, logged);
+    }
+    response.writeHead(200, { ...logged, "content-type": answer.headers["content-type"] ?? "audio/mpeg" });
+    response.flushHeaders();
+    await pipeline([answer, response]).catch(() => {});
   }
 
   async #chat({ response, headers, model, inputs, options, gateway, logged }) {
@@ -163,6 +200,19 @@ export class WorkersAi {
     const stages = older && isStream ? [answer, new OlderEvents(), response] : [answer, response];
     await pipeline(stages).catch(() => {});
   }
+}
+
+/** What an OpenAI-compatible endpoint is told; nothing where the inputs are none of the model's. */
+function spoken(model, inputs) {
+  const { prompt, lang, text: aloud, speaker, encoding = "mp3", container, ...others } = inputs;
+  if (Object.keys(others).length > 0) return undefined;
+  if (MELO.test(model)) {
+    if (typeof prompt !== "string" || !prompt || aloud !== undefined) return undefined;
+    return { input: prompt, voice: lang ?? "en", response_format: "mp3" };
+  }
+  const format = { "mp3/": "mp3", "linear16/wav": "wav", "opus/ogg": "opus" }[`${encoding}/${container ?? ""}`];
+  if (typeof aloud !== "string" || !aloud || prompt !== undefined || !format) return undefined;
+  return { input: aloud, voice: speaker ?? "angus", response_format: format };
 }
 
 /** The caller's extra headers, such as `traceparent`. */

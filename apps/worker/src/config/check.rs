@@ -11,6 +11,7 @@ use enigma_core::chat::ChatSettings;
 use enigma_core::model::{BreakerPolicy, ModelOverrides, ModelTimeouts, RetryPolicy};
 use enigma_core::session::PromptLimits;
 use enigma_core::tenant::is_production;
+use enigma_core::tools::ToolSettings;
 use enigma_http::HttpSettings;
 use tracing::Level;
 
@@ -23,26 +24,32 @@ pub(super) fn check(variables: Variables<'_>) -> Result<Config, Vec<ConfigProble
     let http = http(&mut checker, &environment);
     let tenants = tenants(&mut checker);
     let chat = chat(&mut checker);
+    let tools = chat.as_ref().and_then(|chat| tools(&mut checker, chat));
     let models = models(&mut checker);
+    let embedding_model = checker.parsed("EMBEDDING_MODEL_ID");
     let metadata_indexes = checker.text("VECTORIZE_METADATA_INDEXES").unwrap_or_default().parse();
     let metadata_indexes = checker.checked("VECTORIZE_METADATA_INDEXES", metadata_indexes).unwrap_or_default();
     let gateway_id = gateway_id(&mut checker);
     let ai_models = ai_models(&mut checker);
     let providers = providers(&mut checker);
     let log_level = log_level(&mut checker);
-    match (http, chat, models, log_level) {
-        (Some(http), Some(chat), Some(models), Some(log_level)) if checker.problems.is_empty() => Ok(Config {
-            environment,
-            http,
-            chat,
-            models,
-            providers,
-            metadata_indexes,
-            gateway_id,
-            ai_models,
-            tenants,
-            log_level,
-        }),
+    match (http, chat, tools, models, log_level) {
+        (Some(http), Some(chat), Some(tools), Some(models), Some(log_level)) if checker.problems.is_empty() => {
+            Ok(Config {
+                environment,
+                http,
+                chat,
+                tools,
+                models,
+                providers,
+                embedding_model,
+                metadata_indexes,
+                gateway_id,
+                ai_models,
+                tenants,
+                log_level,
+            })
+        }
         _ => Err(checker.problems),
     }
 }
@@ -92,6 +99,18 @@ fn chat(checker: &mut Checker<'_>) -> Option<ChatSettings> {
         max_tokens: max_tokens?,
         request_timeout,
         send_timeout,
+        ..ChatSettings::default()
+    })
+}
+
+fn tools(checker: &mut Checker<'_>, chat: &ChatSettings) -> Option<ToolSettings> {
+    let timeout = checker.seconds("ENIGMA_TOOLS_TIMEOUT_SECONDS", 1..=3600);
+    let audit_days: u32 = checker.number("ENIGMA_TOOLS_AUDIT_DAYS", 1..=3650)?;
+    Some(ToolSettings {
+        overrides: chat.overrides.clone(),
+        timeout,
+        request_timeout: chat.request_timeout,
+        audit_for: Duration::from_secs(u64::from(audit_days) * 86_400),
     })
 }
 

@@ -26,6 +26,8 @@ pub struct ProviderConfig {
     pub models: Vec<ModelId>,
     /// The models it serves that embed.
     pub embeddings: Vec<ModelId>,
+    /// The models it serves that speak.
+    pub speech: Vec<ModelId>,
 }
 
 #[derive(Deserialize)]
@@ -42,6 +44,10 @@ struct RawProvider {
     models: BTreeMap<String, String>,
     #[serde(default)]
     embeddings: BTreeMap<String, String>,
+    #[serde(default)]
+    speech: BTreeMap<String, String>,
+    #[serde(default)]
+    voices: Vec<String>,
 }
 
 pub(super) fn providers(checker: &mut Checker<'_>) -> Vec<ProviderConfig> {
@@ -94,10 +100,20 @@ fn provider(checker: &mut Checker<'_>, place: &str, raw: RawProvider) -> Option<
     }
     let models = names(checker, &format!("{place}.models"), raw.models);
     let embeddings = names(checker, &format!("{place}.embeddings"), raw.embeddings);
-    let (listed, listed_embeddings) = (models.keys().cloned().collect(), embeddings.keys().cloned().collect());
-    let options = EndpointOptions { api_key, models, embeddings, ..EndpointOptions::at(raw.base_url) };
+    let speech = names(checker, &format!("{place}.speech"), raw.speech);
+    let listed = |names: &BTreeMap<ModelId, String>| names.keys().cloned().collect();
+    let (listed, listed_embeddings, listed_speech) = (listed(&models), listed(&embeddings), listed(&speech));
+    let voices = raw.voices;
+    let options = EndpointOptions { api_key, models, embeddings, speech, voices, ..EndpointOptions::at(raw.base_url) };
     let endpoint = checker.checked(place, Endpoint::new(options))?;
-    Some(ProviderConfig { id: id?, endpoint, is_default: raw.default, models: listed, embeddings: listed_embeddings })
+    Some(ProviderConfig {
+        id: id?,
+        endpoint,
+        is_default: raw.default,
+        models: listed,
+        embeddings: listed_embeddings,
+        speech: listed_speech,
+    })
 }
 
 /// The platform's names, with the provider's.

@@ -37,6 +37,8 @@ pub const SETTINGS: &[Setting] = &[
         "The model that answers where the request names none, before the tenant's own"),
     setting("FALLBACK_MODEL_ID", None,
         "The model that answers where the first one cannot, before the tenant's own"),
+    setting("EMBEDDING_MODEL_ID", None,
+        "The model that embeds documents and questions, before the tenant's own"),
     setting("VECTORIZE_METADATA_INDEXES", None,
         "The metadata indexes that the vector index was made with, such as `lang:string,year:number`; at most 10. Filters by them are answered by Vectorize"),
     setting("MAX_MESSAGE_COUNT", Some("50"),
@@ -51,6 +53,11 @@ pub const SETTINGS: &[Setting] = &[
         "How long a chat may take in all"),
     setting("ENIGMA_CHAT_SEND_TIMEOUT_SECONDS", Some("20"),
         "How long a client may read nothing of its answer before it counts as gone; at most 25, as the runtime ends all work 30 seconds after a client has left"),
+
+    setting("ENIGMA_TOOLS_TIMEOUT_SECONDS", Some("120"),
+        "How long a tool may take, where its own limit is not shorter"),
+    setting("ENIGMA_TOOLS_AUDIT_DAYS", Some("7"),
+        "How long the runs of tools are kept on record, in days"),
 
     setting("ENIGMA_MODELS_FIRST_TOKEN_TIMEOUT_SECONDS", Some("20"),
         "How long a model may take to begin its answer"),
@@ -101,9 +108,10 @@ mod tests {
     ];
 
     /// What only a Worker has.
-    const ONLY_HERE: [&str; 6] = [
+    const ONLY_HERE: [&str; 7] = [
         "ENIGMA_TENANTS_REFRESH_SECONDS",
         "ENIGMA_TENANTS_REFUSE_SECONDS",
+        "EMBEDDING_MODEL_ID",
         "VECTORIZE_METADATA_INDEXES",
         "ENIGMA_GATEWAY_ID",
         "ENIGMA_AI_MODELS",

@@ -36,14 +36,14 @@ fn defaults_are_those_of_the_core_but_where_the_platform_differs() {
     );
     assert_eq!(config.http.keep_alive, Duration::from_secs(5));
     assert!(!config.environment.is_production && config.providers.is_empty() && config.log_level == Level::INFO);
-    assert!(config.gateway_id.is_none());
+    assert!(config.gateway_id.is_none() && config.embedding_model.is_none());
 }
 
 #[test]
 fn every_setting_is_read_and_an_empty_one_is_none() {
     let other = |setting: &Setting| match setting.name {
         "ENVIRONMENT" => "PRD".to_owned(),
-        "MODEL_ID" | "FALLBACK_MODEL_ID" => "@cf/m".to_owned(),
+        "MODEL_ID" | "FALLBACK_MODEL_ID" | "EMBEDDING_MODEL_ID" => "@cf/m".to_owned(),
         "VECTORIZE_METADATA_INDEXES" => "lang:string, year:number".to_owned(),
         "ENIGMA_GATEWAY_ID" => "gateway".to_owned(),
         "ENIGMA_AI_MODELS" => "@cf/a, @cf/b".to_owned(),
@@ -65,7 +65,7 @@ fn every_setting_is_read_and_an_empty_one_is_none() {
     assert_eq!(config.http.keep_alive, seconds(6));
     assert_eq!(config.tenants, Freshness { refresh_after: seconds(31), refuse_after: seconds(301) });
     let overrides = &config.chat.overrides;
-    for model in [&overrides.model, &overrides.fallback] {
+    for model in [&overrides.model, &overrides.fallback, &config.embedding_model] {
         assert_eq!(model.as_ref().map(ModelId::as_str), Some("@cf/m"));
     }
     assert_eq!(config.chat.prompt.max_messages, default.chat.prompt.max_messages + 1);
@@ -94,6 +94,7 @@ fn everything_that_is_wrong_is_told_at_once() {
             ("MAX_MESSAGE_LENGTH", "10001"),
             ("MAX_MESSAGE_COUNT", "ten"),
             ("MAX_REQUEST_BODY_SIZE", "0"),
+            ("EMBEDDING_MODEL_ID", "ä"),
             ("ENIGMA_CHAT_SEND_TIMEOUT_SECONDS", "26"),
             ("ENIGMA_GATEWAY_ID", "a/b"),
             ("ENIGMA_PROVIDERS", "["),
@@ -106,6 +107,7 @@ fn everything_that_is_wrong_is_told_at_once() {
             "variable MODEL_ID: must be 1 to 200 visible",
             "variable MAX_MESSAGE_COUNT: must be a whole number",
             "variable ENIGMA_CHAT_SEND_TIMEOUT_SECONDS: must be 1 to 25",
+            "variable EMBEDDING_MODEL_ID: must be 1 to 200 visible",
             "variable ENIGMA_GATEWAY_ID: must be 1 to 64 of",
             "variable ENIGMA_PROVIDERS: must be a JSON array",
             "variable ENIGMA_LOG_LEVEL: must be error, warn",

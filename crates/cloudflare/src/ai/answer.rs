@@ -4,8 +4,8 @@ use std::future::Future;
 
 use bytes::Bytes;
 use enigma_core::model::{
-    AnswerStream, Delta, DeltaStream, Embeddings, ModelError, WHOLE_ANSWER_LIMIT, parse_embeddings, parse_whole_answer,
-    read_embeddings, read_failure, read_whole_answer, retry_after,
+    AnswerStream, AudioStream, Delta, DeltaStream, Embeddings, ModelError, WHOLE_ANSWER_LIMIT, parse_embeddings,
+    parse_whole_answer, read_embeddings, read_failure, read_whole, read_whole_answer, retry_after,
 };
 use futures_util::{Stream, StreamExt, stream};
 use worker::js_sys::{JSON, Reflect};
@@ -15,6 +15,7 @@ use worker::web_sys::{ReadableStream, Response};
 
 use super::body::{AbortOnDrop, JsBody};
 use super::failure::{failure, refusal};
+use super::speech::parse_audio;
 
 /// What the binding may hand over. A response is asked for, and comes from the real class; a stand-in behind a service binding
 /// may know nothing of that.
@@ -65,6 +66,19 @@ pub(super) fn read_vectors(
             Answer::Body(_, Some(Form::Page)) => Err(page()),
             Answer::Body(body, _) => read_embeddings(body.map(|item| item.map_err(|error| broken_off(&error)))).await,
             Answer::Json(json) => parse_embeddings(json.as_bytes()),
+        }
+    })
+}
+
+/// The audio in `returned`. The `exchange` lasts as long as it.
+pub(super) fn read_audio(
+    returned: JsValue,
+    exchange: AbortOnDrop,
+) -> SendFuture<impl Future<Output = Result<AudioStream, ModelError>>> {
+    SendFuture::new(async move {
+        match open(returned, exchange).await? {
+            Answer::Body(body, form) => audio_body(body, form).await,
+            Answer::Json(json) => parse_audio(json.as_bytes()).map(|audio| stream::iter([Ok(audio)]).boxed()),
         }
     })
 }
@@ -159,6 +173,33 @@ where
             Form::Events => Ok(AnswerStream::new(body).boxed()),
             Form::Whole => read_whole_answer(body).await.map(whole),
             Form::Page => Err(page()),
+        }
+    }
+}
+
+/// The audio in a body whose form may be known: as it is, or in JSON.
+fn audio_body<S>(body: S, form: Option<Form>) -> impl Future<Output = Result<AudioStream, ModelError>> + Send
+where
+    S: Stream<Item = worker::Result<Bytes>> + Send + Unpin + 'static,
+{
+    let mut body = body.map(|item| item.map_err(|error| broken_off(&error))).fuse();
+    async move {
+        let (mut start, mut is_json) = (None, form == Some(Form::Whole));
+        if form.is_none() {
+            while let Some(bytes) = body.next().await.transpose()? {
+                if !bytes.is_empty() {
+                    // No audio begins so.
+                    is_json = bytes.trim_ascii_start().starts_with(b"{");
+                    start = Some(Ok(bytes));
+                    break;
+                }
+            }
+        }
+        let body = stream::iter(start).chain(body);
+        match form {
+            Some(Form::Page) => Err(page()),
+            _ if is_json => parse_audio(&read_whole(body).await?).map(|audio| stream::iter([Ok(audio)]).boxed()),
+            _ => Ok(body.boxed()),
         }
     }
 }
@@ -273,6 +314,26 @@ mod tests {
             let items = answer(pieces, None).unwrap();
             assert!(matches!(&items[..], [Err(ModelError::Interrupted { .. })]), "{items:?}");
         }
+    }
+
+    #[test]
+    fn audio_is_read_as_it_is_and_out_of_json_whatever_is_said_of_it() {
+        let read = |pieces: &[&'static str], form| -> Result<Vec<u8>, ModelError> {
+            let audio = audio_body(body(pieces), form).now_or_never().unwrap()?;
+            let pieces: Vec<_> = audio.collect().now_or_never().unwrap();
+            Ok(pieces.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
+        };
+        for (pieces, form) in [
+            (&["ID3", "", "abc"][..], None),
+            (&["", "{\"audio\":\"", "SUQzYWJj\"}"], None),
+            (&["{\"audio\":\"SUQz", "YWJj\"}"], Some(Form::Whole)),
+        ] {
+            assert_eq!(read(pieces, form).unwrap(), b"ID3abc", "{pieces:?}");
+        }
+        assert!(matches!(read(&["<html>"], Some(Form::Page)), Err(ModelError::Malformed { .. })));
+        assert!(matches!(read(&["{\"error\":7}"], None), Err(ModelError::Malformed { .. })));
+        // There is nothing, and the gateway says so.
+        assert_eq!(read(&[""], None).unwrap(), b"");
     }
 
     #[test]

@@ -349,6 +349,27 @@ pub(super) fn documents(tenant: &TenantId, after: Option<&DocumentId>, limit: u3
     Ok(Statement::new(sql, vec![text(tenant.as_str()), text(after), number(u64::from(limit) + 1)?]))
 }
 
+/// A document and its version; and its chunks, whole, from one on. As one batch both are of one moment.
+pub(super) fn part(tenant: &TenantId, document: &DocumentId, from: u32, limit: u32) -> Vec<Statement> {
+    let found = format!("v.owner = {OWNER} AND v.document = ?2 AND v.state = 1");
+    let key = || vec![text(tenant.as_str()), text(document)];
+    let chunks = format!(
+        "SELECT c.id & 1048575 AS ordinal, c.start, c.text FROM corpus_versions v
+         JOIN corpus_chunks c ON c.id >= v.id << 20 | ?3 AND c.id < (v.id + 1) << 20
+         WHERE {found} ORDER BY c.id LIMIT ?4"
+    );
+    vec![
+        Statement::new(
+            format!(
+                "SELECT v.document, v.source, v.title, v.url, v.metadata, v.chunks, v.published_at, v.version
+                 FROM corpus_versions v WHERE {found}"
+            ),
+            key(),
+        ),
+        Statement::new(chunks, [key(), vec![small(from.min((1 << PLACE_BITS) - 1)), small(limit)]].concat()),
+    ]
+}
+
 /// Which chunks are compared with a vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Among {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use enigma_core::ports::{Corpus, KeywordQuery, TenantDirectory, VectorQuery};
 use enigma_core::retrieval::{
-    Bm25, Chunk, CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentSummary, EmbeddedChunk,
-    EmbeddingSpace, Metadata, Passage, PublishError, Staging, cosine,
+    Bm25, Chunk, CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentPart, DocumentSummary,
+    EmbeddedChunk, EmbeddingSpace, Metadata, Passage, PublishError, Staging, cosine,
 };
 use enigma_core::tenant::TenantClaim;
 use enigma_core::{ModelId, PortError, TenantId, Timestamp, VersionId};
@@ -296,6 +296,21 @@ impl<T: Tables, V: VectorIndex> Corpus for TwoStores<T, V> {
         Ok(DocumentPage { documents, next })
     }
 
+    async fn read(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        from: u32,
+        limit: u32,
+    ) -> Result<Option<DocumentPart>, PortError> {
+        let answers = self.tables.batch(statements::part(tenant, document, from, limit), QUESTION).await?;
+        let [documents, chunks] = answers.as_slice() else { return Err(corrupt("a statement has no answer")) };
+        let Some(row) = documents.first() else { return Ok(None) };
+        let version = row.text("version")?.parse().map_err(|_| corrupt("a version is none"))?;
+        let chunks = chunks.iter().map(chunk).collect::<Result<_, _>>()?;
+        Ok(Some(DocumentPart { summary: summary(row)?, version: VersionId::new(version), chunks }))
+    }
+
     async fn nearest(&self, tenant: &TenantId, query: VectorQuery<'_>) -> Result<Vec<Passage>, PortError> {
         for attempt in 1..=ATTEMPTS {
             let best = self.candidates(tenant, query).await?;
@@ -408,9 +423,11 @@ fn summary(row: &Row) -> Result<DocumentSummary, PortError> {
 }
 
 fn passage(row: &Row, score: f64) -> Result<Passage, PortError> {
-    let chunk =
-        Chunk { ordinal: row.small("ordinal")?, start: row.number("start")?, text: row.text("text")?.to_owned() };
-    Ok(Passage { document: document(row)?, chunk, score })
+    Ok(Passage { document: document(row)?, chunk: chunk(row)?, score })
+}
+
+fn chunk(row: &Row) -> Result<Chunk, PortError> {
+    Ok(Chunk { ordinal: row.small("ordinal")?, start: row.number("start")?, text: row.text("text")?.to_owned() })
 }
 
 #[cfg(test)]

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use enigma_core::ModelId;
 use enigma_core::ports::Corpus;
-use enigma_core::retrieval::{Document, EmbeddedChunk, EmbeddingSpace, PublishError, Staging};
+use enigma_core::retrieval::{Document, DocumentSummary, EmbeddedChunk, EmbeddingSpace, PublishError, Staging};
 use futures_util::future::join_all;
 use serde_json::json;
 
 use super::{DIMENSIONS, Desk, chunk, chunks, described, document, document_id, names, space, version};
-use crate::fixture::{NOON, after};
+use crate::fixture::{NOON, acme_eu, after};
 
 /// Neither documents nor chunks nor the state show it.
 pub async fn what_is_staged_is_unseen(corpus: &dyn Corpus) {
@@ -183,6 +183,37 @@ pub async fn long_documents_are_replaced_whole(corpus: &dyn Corpus) {
             assert_eq!(near[0].chunk.ordinal, 600);
         }
     }
+}
+
+/// The chunks as they were given, from any place on, of what is published and nothing else; and nobody else's.
+pub async fn a_document_is_read_in_parts_of_one_version(corpus: &dyn Corpus) {
+    let (desk, theirs) = (Desk::new(corpus), Desk { corpus, tenant: acme_eu() });
+    assert_eq!(desk.read("doc", 0, 10).await, None);
+    let given = chunks(["first", "second \0 Grüße 🦀", "third", "fourth"]);
+    desk.stage(1, "doc", &given[2..]).await;
+    desk.stage(1, "doc", &given[..2]).await;
+    assert_eq!(desk.read("doc", 0, 10).await, None, "nobody sees it yet");
+    let whole = described("doc", &json!({ "lang": "de" }));
+    desk.publish(1, &whole, 4).await.expect("it was staged");
+    desk.put(2, &document("doc-2"), &chunks(["another"])).await;
+    let summary = DocumentSummary { document: whole, chunks: 4, updated_at: NOON };
+    for (from, limit) in [(0, 10), (0, 1), (1, 2), (3, 1), (4, 10), (u32::MAX, 1)] {
+        let part = desk.read("doc", from, limit).await.expect("it is there");
+        assert_eq!((&part.summary, part.version), (&summary, version(1)));
+        let expected: Vec<_> = given.iter().skip(from as usize).take(limit as usize).map(|it| &it.chunk).collect();
+        assert_eq!(part.chunks.iter().collect::<Vec<_>>(), expected, "{limit} from {from}");
+    }
+    assert_eq!(theirs.read("doc", 0, 10).await, None, "it is another tenant's");
+
+    desk.stage(3, "doc", &chunks(["new"])).await;
+    assert_eq!(desk.read("doc", 0, 10).await.map(|part| part.version), Some(version(1)), "it is still the old one");
+    theirs.put(3, &document("doc"), &chunks(["theirs"])).await;
+    desk.publish(3, &document("doc"), 1).await.expect("it was staged");
+    let part = desk.read("doc", 0, 10).await.expect("it is there");
+    assert_eq!((part.version, part.chunks.len(), &*part.chunks[0].text), (version(3), 1, "new"));
+    assert!(desk.delete("doc").await);
+    assert_eq!(desk.read("doc", 0, 10).await, None);
+    assert_eq!(theirs.read("doc", 0, 10).await.map(|part| part.chunks[0].text.clone()).as_deref(), Some("theirs"));
 }
 
 /// Only that one, and it can come again.

@@ -5,13 +5,17 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::client::Events;
-use crate::id::{ModelId, RequestId, SessionId, TraceId};
+use crate::id::{ModelId, RequestId, SessionId, ToolName, TraceId};
 use crate::idempotency::{Fingerprint, IdempotencyKey};
 use crate::limit::RateStatus;
 use crate::model::{ChatMessage, FinishReason, ResponseFormat, Sampling, ToolCallDelta, ToolChoice, ToolDefinition};
 use crate::tenant::Caller;
 use crate::time::Timestamp;
+use crate::tools;
 use crate::usage::Ending;
+
+/// The flag that lets models call tools of the platform. It is off unless the tenant's file says otherwise.
+pub const TOOL_CALLING: &str = "tool_calling";
 
 /// A chat request, parsed and validated.
 #[derive(Debug, Clone)]
@@ -42,6 +46,11 @@ pub struct ChatCommand {
     pub tool_choice: ToolChoice,
     /// The form of the answer.
     pub response_format: ResponseFormat,
+    /// Whether the model may call tools of the platform, where the tenant's flag `tool_calling` is on and `tools` is empty. The calls
+    /// are made here, and the answer is the model's last one.
+    pub server_tools: bool,
+    /// A tool of the platform that runs first, and whose result the model is shown.
+    pub tool: Option<tools::ToolCall>,
     /// Makes the request safe to repeat.
     pub idempotency: Option<(IdempotencyKey, Fingerprint)>,
     /// Whether the client waits for the whole answer: its pieces are then put together before they are told.
@@ -65,6 +74,8 @@ impl ChatCommand {
             tools: Vec::new(),
             tool_choice: ToolChoice::default(),
             response_format: ResponseFormat::default(),
+            server_tools: false,
+            tool: None,
             idempotency: None,
             whole: false,
         }
@@ -121,6 +132,28 @@ pub struct ChatDone {
     pub ending: Ending,
 }
 
+/// How far a call of a tool of the platform is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ToolState {
+    /// It has begun.
+    Started,
+    /// It has given a result, after this time.
+    Succeeded(Duration),
+    /// It has given none, after this time; the model is told why.
+    Failed(Duration),
+}
+
+/// A call of a tool of the platform that the model has asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolProgress {
+    /// The model's name for the call.
+    pub call: String,
+    /// The tool.
+    pub tool: ToolName,
+    /// How far it is.
+    pub state: ToolState,
+}
+
 /// A piece of a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChatEvent {
@@ -130,6 +163,8 @@ pub enum ChatEvent {
     Reasoning(String),
     /// More of a tool call.
     ToolCall(ToolCallDelta),
+    /// A tool of the platform is at work for the model, or has been.
+    Tool(ToolProgress),
     /// Something failed; [`ChatEvent::Done`] follows.
     Failed(StreamFailure),
     /// The reply has ended, and what it changed has been kept.

@@ -2,12 +2,16 @@
 
 mod answer;
 mod repeat;
+mod rounds;
+mod tool;
 
 use std::sync::Arc;
 
 use futures_channel::oneshot;
 
 use self::answer::Answer;
+use self::rounds::Frame;
+use self::tool::{RunTool, ToolFailed};
 use super::command::{ChatCommand, ChatDone, ChatEvent, StreamFailure};
 use super::error::{ChatError, ChatRejected};
 use super::service::Shared;
@@ -22,11 +26,13 @@ use crate::model::{
 };
 use crate::port_error::{PortError, degrade};
 use crate::ports::HeldTurn;
+use crate::search::Tally;
 use crate::session::{
     StoredMessage, Turn, answered, assemble_prompt, definition_tokens, estimate_tokens, prompt_tokens,
 };
 use crate::tenant::TenantContext;
 use crate::time::Timestamp;
+use crate::tools::AuditOutcome;
 use crate::usage::{Ending, UsageRecord};
 
 /// What is known when a reply begins.
@@ -47,6 +53,8 @@ struct Conduct {
     context: TenantContext,
     command: ChatCommand,
     started: Timestamp,
+    /// What the tool has spent.
+    tally: Tally,
 }
 
 /// What is needed to call a model.
@@ -84,7 +92,7 @@ pub(super) async fn conduct(
     opening: Opening,
 ) {
     let started = shared.ports.clock.now();
-    Conduct { shared, context, command, started }.run(client, opening).await;
+    Conduct { shared, context, command, started, tally: Tally::default() }.run(client, opening).await;
 }
 
 impl Conduct {
@@ -154,23 +162,51 @@ impl Conduct {
             let rejected = ChatRejected { error, rate: Some(rate) };
             Outcome { spent, record, told: Err(Refused { opening, rejected }) }
         };
-        let Prepared { turn, history, mut call } = match client.race(self.prepare(plan)).await {
+        let tool = match self.check_tool().await {
+            Ok(tool) => tool,
+            Err(error) => return refused(opening, error, Spent::Nothing, None),
+        };
+        let offered = self.offered();
+        let asked = self.asked(offered.as_ref());
+        let Prepared { turn, history, mut call } = match client.race(self.prepare(plan, &asked)).await {
             Ok(Ok(prepared)) => prepared,
             Ok(Err(error)) => return refused(opening, error, Spent::Nothing, None),
             Err(ending) => return refused(opening, early(ending), Spent::Nothing, None),
         };
         let ports = &self.shared.ports;
-        let tokens = call_tokens(&call) + u64::from(call.max_tokens);
+        if let Some(offered) = &offered {
+            offered.offer(&mut call);
+        }
+        let for_tools = offered.as_ref().map_or(0, |_| self.shared.settings.tool_tokens);
+        let tokens =
+            call_tokens(&call) + u64::from(call.max_tokens) + tool.as_ref().map_or(0, RunTool::estimate) + for_tools;
         let permit = match ports.admission.reserve(&self.context, entry, tokens, ports.clock.now()).await {
             Ok(permit) => permit,
             Err(error) => {
                 let_go(turn).await;
+                if tool.is_some() {
+                    self.audit_tool(AuditOutcome::Refused).await;
+                }
                 // An answer may have been lost that tokens were set aside: they would be charged when they expire.
                 let spent = if matches!(error, AdmissionError::Port(_)) { Spent::Unknown } else { Spent::Nothing };
                 return refused(opening, error.into(), spent, None);
             }
         };
-        let opened = self.open(client, plan, &permit, &history, &mut call).await;
+        let asked = match tool {
+            None => asked,
+            Some(tool) => match self.run_tool(client, &permit, tool, asked).await {
+                Ok(asked) => {
+                    call.messages = assemble_prompt(&history, asked.clone(), &self.shared.settings.prompt);
+                    asked
+                }
+                Err(ToolFailed { error, ending }) => {
+                    let_go(turn).await;
+                    let record = self.record(&Answer::none(plan, ending), Usage::default(), true);
+                    return refused(opening, error, self.spent_on_tool(permit), Some(record));
+                }
+            },
+        };
+        let opened = self.open(client, plan, &permit, &history, &asked, &mut call).await;
         let tokens_in = call_tokens(&call);
         match opened {
             Ok(Ok(reply)) => {
@@ -178,15 +214,21 @@ impl Conduct {
                 let opened = Opened { request: self.command.request, created, model, tokens_in, rate, replayed: false };
                 // A client that has gone is noticed by the first piece.
                 let _ = opening.send(Ok(opened));
-                let answer = self.pump(client, reply, call.max_tokens).await;
+                let (answer, tokens_in) = match &offered {
+                    None => (self.pump(client, reply, call.max_tokens, true).await, tokens_in),
+                    Some(offered) => {
+                        let frame = Frame { plan, permit: &permit, offered, reserved: tokens };
+                        self.answer_in_rounds(client, frame, reply, &mut call).await
+                    }
+                };
                 self.conclude(turn, permit, answer, tokens_in).await
             }
             Ok(Err(error)) => {
                 let_go(turn).await;
-                // Nothing of an answer was seen, so nothing is charged.
+                // Nothing of an answer was seen, so nothing is charged for one.
                 let ending = if timed_out(&error) { Ending::TimedOut } else { Ending::Failed };
                 let record = self.record(&Answer::none(plan, ending), Usage::default(), true);
-                refused(opening, error.into(), Spent::Unused(permit), Some(record))
+                refused(opening, error.into(), self.spent_on_tool(permit), Some(record))
             }
             Err(ending) => {
                 let_go(turn).await;
@@ -194,7 +236,8 @@ impl Conduct {
                 let prompt_tokens = u32::try_from(tokens_in).unwrap_or(u32::MAX);
                 let usage = Usage { prompt_tokens, completion_tokens: 0 };
                 let record = self.record(&Answer::none(plan, ending), usage, true);
-                refused(opening, early(ending), Spent::Used(permit, tokens_in), Some(record))
+                let used = tokens_in + self.tally.so_far().total();
+                refused(opening, early(ending), Spent::Used(permit, used), Some(record))
             }
         }
     }
@@ -206,6 +249,7 @@ impl Conduct {
         plan: &ModelPlan,
         permit: &Permit,
         history: &[StoredMessage],
+        asked: &[ChatMessage],
         call: &mut ModelCall,
     ) -> Result<Result<OpenedReply, GatewayError>, Ending> {
         let Shared { ports, settings } = &*self.shared;
@@ -214,18 +258,18 @@ impl Conduct {
         loop {
             let opening = ports.models.open(permit, self.context.tenant(), plan, call, deadline);
             let opened = client.race(opening).await;
-            let history_tokens = prompt_tokens(&call.messages).saturating_sub(prompt_tokens(&self.command.messages));
+            let history_tokens = prompt_tokens(&call.messages).saturating_sub(prompt_tokens(asked));
             if !matches!(&opened, Ok(Err(error)) if too_long(error)) || history_tokens == 0 {
                 return opened;
             }
             // Characters are a rough measure of tokens. A long session must not end in a prompt that never fits.
             shown.max_tokens = history_tokens / 2;
-            call.messages = assemble_prompt(history, self.command.messages.clone(), &shown);
+            call.messages = assemble_prompt(history, asked.to_vec(), &shown);
         }
     }
 
     /// The session's turn, and the call that its history makes.
-    async fn prepare(&self, plan: &ModelPlan) -> Result<Prepared, ChatError> {
+    async fn prepare(&self, plan: &ModelPlan, asked: &[ChatMessage]) -> Result<Prepared, ChatError> {
         let Shared { ports, settings } = &*self.shared;
         let (tenant, command) = (self.context.tenant(), &self.command);
         let (mut turn, mut history) = (None, Vec::new());
@@ -243,7 +287,7 @@ impl Conduct {
         }
         let call = ModelCall {
             model: plan.primary().clone(),
-            messages: assemble_prompt(&history, command.messages.clone(), &settings.prompt),
+            messages: assemble_prompt(&history, asked.to_vec(), &settings.prompt),
             max_tokens: command.max_tokens.unwrap_or(settings.default_max_tokens).clamp(1, settings.max_tokens),
             sampling: command.sampling.clone(),
             tools: command.tools.clone(),
@@ -270,6 +314,7 @@ impl Conduct {
         prompt_estimate: u64,
     ) -> Outcome {
         let (usage, estimated) = answer.transcript.usage(prompt_estimate);
+        answer.join();
         // Before the books are closed: the record says if the turn could not be kept.
         if let Err(error) = self.keep_turn(turn, &answer, usage.completion_tokens).await {
             tracing::error!(tenant = %self.context.id(), trace = %self.command.trace, error = &error as &dyn std::error::Error, "turn was not kept");
@@ -279,6 +324,7 @@ impl Conduct {
             }
         }
         let record = self.record(&answer, usage, estimated);
+        let usage = self.with_tool(usage);
         let used = u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens);
         let told = Ok(Answered { answer, usage, prompt_estimate });
         Outcome { spent: Spent::Used(permit, used), record: Some(record), told }
@@ -322,6 +368,8 @@ impl Conduct {
 
     /// The record of the request, before it is known what it was charged.
     fn record(&self, answer: &Answer, usage: Usage, estimated: bool) -> UsageRecord {
+        let usage = self.with_tool(usage);
+        let estimated = estimated || self.tally.so_far().estimated;
         UsageRecord {
             request: self.command.request,
             trace: self.command.trace.clone(),
@@ -335,6 +383,7 @@ impl Conduct {
             first_token: answer.first_token.map(|at| at.since(self.started)),
             tokens_in: usage.prompt_tokens,
             tokens_out: usage.completion_tokens,
+            characters: None,
             estimated,
             charged: 0,
             overrun: 0,

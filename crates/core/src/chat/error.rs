@@ -6,6 +6,7 @@ use crate::admission::AdmissionError;
 use crate::limit::RateStatus;
 use crate::model::{GatewayError, ModelNotAllowed};
 use crate::port_error::PortError;
+use crate::tools::ToolError;
 
 /// Why there is no reply.
 #[derive(Debug, Error)]
@@ -37,6 +38,9 @@ pub enum ChatError {
     /// With a session, the newest message must be a question.
     #[error("the newest message is not the user's")]
     SessionWithoutQuestion,
+    /// The tool that should have run first has no result.
+    #[error("the tool has no result")]
+    Tool(#[source] Box<ToolError>),
     /// The request took too long before the model answered.
     #[error("no answer within the time that a request may take")]
     TimedOut,

@@ -14,6 +14,7 @@ use crate::model::{ModelGateway, ModelOverrides};
 use crate::ports::{Background, Clock, IdSource, IdempotencyStore, SessionTurns};
 use crate::session::PromptLimits;
 use crate::tenant::TenantContext;
+use crate::tools::ToolService;
 
 /// What a deployment decides about chats.
 #[derive(Debug, Clone)]
@@ -26,6 +27,10 @@ pub struct ChatSettings {
     pub default_max_tokens: u32,
     /// The highest cap, in tokens.
     pub max_tokens: u32,
+    /// How often a model may call tools of the platform before it has to answer; 0 means never.
+    pub tool_rounds: u32,
+    /// What such calls, and asking the model again, may spend beyond a chat without them, in tokens.
+    pub tool_tokens: u64,
     /// How long a request may take in all.
     pub request_timeout: Duration,
     /// How long a client may read nothing.
@@ -39,6 +44,8 @@ impl Default for ChatSettings {
             prompt: PromptLimits { max_messages: 50, max_tokens: 4096 },
             default_max_tokens: 1024,
             max_tokens: 4096,
+            tool_rounds: 4,
+            tool_tokens: 16_384,
             request_timeout: Duration::from_secs(300),
             send_timeout: Duration::from_secs(20),
         }
@@ -56,6 +63,8 @@ pub struct ChatPorts {
     pub turns: Arc<dyn SessionTurns>,
     /// The answers of requests that may be repeated.
     pub idempotency: Arc<dyn IdempotencyStore>,
+    /// The tools that a request may name; without them it can name none.
+    pub tools: Option<ToolService>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Fresh names.

@@ -90,6 +90,32 @@ pub(super) async fn conduct(
     Run { shared, context, command, started, tally: Tally::default() }.run(client, opening).await;
 }
 
+/// Takes a document in as a part of another request, whose limits and books are that request's own.
+pub(super) async fn conduct_within(
+    shared: Arc<Shared>,
+    context: TenantContext,
+    command: IngestCommand,
+    mut client: Client<IngestEvent>,
+    permit: &Permit,
+    tally: &Tally,
+) -> Result<IngestDone, RetrievalError> {
+    let started = shared.ports.clock.now();
+    // If this is dropped on its way, what it would have read counts as read.
+    let pending = tally.begin(estimate(&command));
+    let run = Run { shared, context, command, started, tally: Tally::default() };
+    let done = run.take_in_within(&mut client, permit).await;
+    pending.end();
+    let spending = run.tally.so_far();
+    tally.add(spending.tokens_in, 0, spending.estimated, spending.provider.as_ref());
+    done
+}
+
+/// The tokens that the chunks of a document have, estimated.
+fn estimate(command: &IngestCommand) -> u64 {
+    let title = command.document.title.as_deref().map_or(0, |title| estimate_tokens(title) + 1);
+    chunk(&normalise(&command.text), &command.chunking).iter().map(|chunk| estimate_tokens(&chunk.text) + title).sum()
+}
+
 impl Run {
     async fn run(self, mut client: Client<IngestEvent>, opening: Opening) {
         match self.claim_key().await {
@@ -120,13 +146,10 @@ impl Run {
         opening: Opening,
     ) -> Result<(IngestDone, Option<RetrievalError>), (Opening, RetrievalRejected)> {
         let ports = &self.shared.ports;
-        let tenant = self.context.tenant();
-        let Some(model) = tenant.embedding_model() else {
-            return Err((opening, RetrievalError::NoEmbeddingModel.into()));
+        let model = match self.model() {
+            Ok(model) => model,
+            Err(error) => return Err((opening, error.into())),
         };
-        if !ports.embeddings.serves(tenant, model) {
-            return Err((opening, RetrievalError::from(GatewayError::UnknownModel(model.clone())).into()));
-        }
         let request = self.command.request;
         let entry = match ports.admission.enter(&self.context, &self.command.caller, request, self.started).await {
             Ok(entry) => entry,
@@ -143,6 +166,17 @@ impl Run {
         told.map_err(|(opening, error)| (opening, RetrievalRejected { error, rate: Some(rate) }))
     }
 
+    /// The model that embeds.
+    fn model(&self) -> Result<&ModelId, RetrievalError> {
+        let tenant = self.context.tenant();
+        let embeddings = &self.shared.ports.embeddings;
+        let model = embeddings.model_of(tenant).ok_or(RetrievalError::NoEmbeddingModel)?;
+        if !embeddings.serves(tenant, model) {
+            return Err(GatewayError::UnknownModel(model.clone()).into());
+        }
+        Ok(model)
+    }
+
     /// The text in pieces.
     fn chunks(&self) -> Result<Vec<Chunk>, RetrievalError> {
         let chunks = chunk(&normalise(&self.command.text), &self.command.chunking);
@@ -152,6 +186,39 @@ impl Run {
             count if count > most => Err(RetrievalError::TooManyChunks { chunks: count, most }),
             _ => Ok(chunks),
         }
+    }
+
+    /// The space that the tenant's documents are in, when it is one that `model` can be of.
+    async fn space(
+        &self,
+        client: &mut Client<IngestEvent>,
+        model: &ModelId,
+    ) -> Result<Option<EmbeddingSpace>, RetrievalError> {
+        let state = caught("corpus", self.shared.ports.corpus.state(self.context.id()));
+        let has = client.race(state).await.map_err(|ending| Failure::Ending(ending).error())??.space;
+        match has {
+            Some(has) if has.model != *model => {
+                Err(RetrievalError::OtherSpace { has, model: model.clone(), dimensions: None })
+            }
+            has => Ok(has),
+        }
+    }
+
+    /// Does the work as a part of another request, which has its slots and has set tokens aside.
+    async fn take_in_within(
+        &self,
+        client: &mut Client<IngestEvent>,
+        permit: &Permit,
+    ) -> Result<IngestDone, RetrievalError> {
+        let (model, chunks) = (self.model()?, self.chunks()?);
+        let has = self.space(client, model).await?;
+        let inputs = chunks.iter().map(|chunk| self.input(chunk)).collect();
+        let total = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
+        let version = VersionId::new(self.shared.ports.ids.uuid());
+        let published =
+            self.embed_and_publish(client, permit, model, has.as_ref(), version, chunks, inputs, &mut None).await;
+        published.map_err(Failure::error)?;
+        Ok(self.done(model, total, Ending::Finished))
     }
 
     /// Embeds and stages every chunk, and publishes the document.
@@ -165,15 +232,10 @@ impl Run {
     ) -> Outcome {
         let ports = &self.shared.ports;
         let free = |opening, error| Outcome { spent: Spent::Nothing, record: None, told: Err((opening, error)) };
-        let state = match client.race(caught("corpus", ports.corpus.state(self.context.id()))).await {
-            Ok(Ok(state)) => state,
-            Ok(Err(error)) => return free(opening, error.into()),
-            Err(ending) => return free(opening, Failure::Ending(ending).error()),
+        let has = match self.space(client, model).await {
+            Ok(has) => has,
+            Err(error) => return free(opening, error),
         };
-        let has = state.space;
-        if let Some(has) = has.clone().filter(|has| has.model != *model) {
-            return free(opening, RetrievalError::OtherSpace { has, model: model.clone(), dimensions: None });
-        }
         let inputs: Vec<String> = chunks.iter().map(|chunk| self.input(chunk)).collect();
         let tokens = inputs.iter().map(|text| estimate_tokens(text)).sum();
         let permit = match ports.admission.reserve(&self.context, entry, tokens, ports.clock.now()).await {
@@ -187,23 +249,10 @@ impl Run {
         let total = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
         let opened = Opened { model: model.clone(), chunks: total, rate: *entry.rate(), replayed: false };
         let mut opening = Some((opening, opened));
-        let published = self.embed(client, &permit, model, has.as_ref(), version, chunks, inputs, &mut opening).await;
-        let published = match published {
-            Ok(space) => self.publish(version, space, total).await.map_err(Failure::Error),
-            Err(failure) => Err(failure),
-        };
-        if published.is_err() {
-            degrade(caught("corpus", ports.corpus.discard(self.context.id(), version)).await);
-        }
+        let published =
+            self.embed_and_publish(client, &permit, model, has.as_ref(), version, chunks, inputs, &mut opening).await;
         let ending = published.as_ref().err().map_or(Ending::Finished, Failure::ending);
-        let done = IngestDone {
-            document: self.command.document.id.clone(),
-            chunks: total,
-            model: model.clone(),
-            tokens: self.tally.so_far().total(),
-            latency: ports.clock.now().since(self.started),
-            ending,
-        };
+        let done = self.done(model, total, ending);
         let record = Some(self.record(model, ending));
         let spent = match self.tally.so_far().total() {
             0 => Spent::Unused(permit),
@@ -220,6 +269,41 @@ impl Run {
             (Err(failure), None) => Ok((done, Some(failure.error()))),
         };
         Outcome { spent, record, told }
+    }
+
+    /// Has all chunks embedded, and the document found from then on; or leaves the older version as it was.
+    #[expect(clippy::too_many_arguments, reason = "each is of another kind, and this is the one call")]
+    async fn embed_and_publish(
+        &self,
+        client: &mut Client<IngestEvent>,
+        permit: &Permit,
+        model: &ModelId,
+        has: Option<&EmbeddingSpace>,
+        version: VersionId,
+        chunks: Vec<Chunk>,
+        inputs: Vec<String>,
+        opening: &mut Option<(Opening, Opened)>,
+    ) -> Result<(), Failure> {
+        let total = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
+        let published = match self.embed(client, permit, model, has, version, chunks, inputs, opening).await {
+            Ok(space) => self.publish(version, space, total).await.map_err(Failure::Error),
+            Err(failure) => Err(failure),
+        };
+        if published.is_err() {
+            degrade(caught("corpus", self.shared.ports.corpus.discard(self.context.id(), version)).await);
+        }
+        published
+    }
+
+    fn done(&self, model: &ModelId, chunks: u32, ending: Ending) -> IngestDone {
+        IngestDone {
+            document: self.command.document.id.clone(),
+            chunks,
+            model: model.clone(),
+            tokens: self.tally.so_far().total(),
+            latency: self.shared.ports.clock.now().since(self.started),
+            ending,
+        }
     }
 
     /// Has all chunks embedded; the space that they are in.
@@ -349,6 +433,7 @@ impl Run {
             first_token: None,
             tokens_in: u32::try_from(spending.tokens_in).unwrap_or(u32::MAX),
             tokens_out: 0,
+            characters: None,
             estimated: spending.estimated,
             charged: 0,
             overrun: 0,

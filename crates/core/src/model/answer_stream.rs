@@ -117,7 +117,11 @@ where
     parse_embeddings(&read_whole(body).await?)
 }
 
-async fn read_whole<S, B>(mut body: S) -> Result<Vec<u8>, ModelError>
+/// Reads a body in one piece, up to [`WHOLE_ANSWER_LIMIT`].
+///
+/// # Errors
+/// The body's own, and [`ModelError::Malformed`] for one that is too long.
+pub async fn read_whole<S, B>(mut body: S) -> Result<Vec<u8>, ModelError>
 where
     S: Stream<Item = Result<B, ModelError>> + Unpin,
     B: AsRef<[u8]>,

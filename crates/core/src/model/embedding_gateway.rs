@@ -57,6 +57,7 @@ pub struct EmbeddingGateway {
     catalog: Arc<dyn EmbedderCatalog>,
     attempts: Attempts,
     timeout: Duration,
+    prescribed: Option<ModelId>,
 }
 
 impl EmbeddingGateway {
@@ -69,7 +70,19 @@ impl EmbeddingGateway {
         retry: RetryPolicy,
         timeout: Duration,
     ) -> Self {
-        Self { catalog, attempts: Attempts::new(clock, ids, breaker, retry), timeout }
+        Self { catalog, attempts: Attempts::new(clock, ids, breaker, retry), timeout, prescribed: None }
+    }
+
+    /// Embeds the documents and questions of all tenants by `model`, if there is one, whatever they say themselves.
+    #[must_use]
+    pub fn with_model(mut self, model: Option<ModelId>) -> Self {
+        self.prescribed = model;
+        self
+    }
+
+    /// The model that embeds the documents and questions of `tenant`: the deployment's, or else its own.
+    pub fn model_of<'a>(&'a self, tenant: &'a Tenant) -> Option<&'a ModelId> {
+        self.prescribed.as_ref().or_else(|| tenant.embedding_model())
     }
 
     /// Whether somebody serves `model` to `tenant`. Whether the tenant may ask for it is not asked here.

@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use crate::id::{TenantId, VersionId};
 use crate::port_error::PortError;
 use crate::retrieval::{
-    CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, EmbeddedChunk, EmbeddingSpace, MetadataFilter,
-    Passage, PublishError, Staging,
+    CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentPart, EmbeddedChunk, EmbeddingSpace,
+    MetadataFilter, Passage, PublishError, Staging,
 };
 use crate::time::Timestamp;
 
@@ -107,6 +107,19 @@ pub trait Corpus: Send + Sync {
         after: Option<&'a DocumentId>,
         limit: u32,
     ) -> Result<DocumentPage, PortError>;
+
+    /// Some of a document's text: its chunks from number `from` on, at most `limit`, 1 to 100, in their order; `None` where there is
+    /// no such document. All chunks of a part are of the one version that it names.
+    ///
+    /// # Errors
+    /// [`PortError`].
+    async fn read(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        from: u32,
+        limit: u32,
+    ) -> Result<Option<DocumentPart>, PortError>;
 
     /// The chunks nearest to a vector, by cosine.
     ///

@@ -1,6 +1,7 @@
 //! What a corpus is made of.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -11,6 +12,9 @@ use crate::time::Timestamp;
 
 /// The most that a document's metadata may take as JSON, in bytes: what Vectorize takes of a vector's.
 pub const MAX_METADATA_BYTES: usize = 10 * 1024;
+
+/// How long nothing is staged for a version until it counts as given up: far longer than an ingestion may take. To be swept by.
+pub const GIVEN_UP_AFTER: Duration = Duration::from_secs(3600);
 
 /// A document of one tenant, by the name that the tenant chose.
 ///
@@ -217,6 +221,17 @@ pub struct DocumentPage {
     pub documents: Vec<DocumentSummary>,
     /// Where the next page begins, if there is one: after this.
     pub next: Option<DocumentId>,
+}
+
+/// A part of a document's text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DocumentPart {
+    /// The document.
+    pub summary: DocumentSummary,
+    /// The version that the chunks are of.
+    pub version: VersionId,
+    /// By their numbers.
+    pub chunks: Vec<Chunk>,
 }
 
 /// A chunk that was found.

@@ -280,7 +280,8 @@ impl Run {
         if self.command.mode == SearchMode::Keyword {
             return Ok(());
         }
-        let model = self.context.tenant().embedding_model().ok_or(RetrievalError::NoEmbeddingModel)?;
+        let embeddings = &self.shared.ports.embeddings;
+        let model = embeddings.model_of(self.context.tenant()).ok_or(RetrievalError::NoEmbeddingModel)?;
         if *model == has.model {
             return Ok(());
         }
@@ -305,8 +306,8 @@ impl Run {
     /// Everything that changes the answer, but the tenant: that is the cache's to keep apart.
     fn cache_key(&self, state: &CorpusState, plan: &ModelPlan) -> String {
         let SearchCommand { query, top_k, filter, mode, .. } = &self.command;
-        let tenant = self.context.tenant();
-        let models: Vec<&str> = plan.models().chain(tenant.embedding_model()).map(ModelId::as_str).collect();
+        let (tenant, embeddings) = (self.context.tenant(), &self.shared.ports.embeddings);
+        let models: Vec<&str> = plan.models().chain(embeddings.model_of(tenant)).map(ModelId::as_str).collect();
         let (rewrites, asks_on) = (self.rewrite_timeout().is_some(), self.follow_up_wait().is_some());
         let parts = json!([
             state.generation,
@@ -421,6 +422,7 @@ impl Run {
             first_token: first_token.map(|at| at.since(self.started)),
             tokens_in: clip(spending.tokens_in),
             tokens_out: clip(spending.tokens_out),
+            characters: None,
             estimated: spending.estimated,
             charged: 0,
             overrun: 0,

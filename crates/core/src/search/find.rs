@@ -103,7 +103,7 @@ impl Run {
     /// The question as a vector that can be compared with those of the documents.
     async fn embedded(&self, permit: &Permit, text: &str, state: &CorpusState) -> Result<Vec<f32>, RetrievalError> {
         let (ports, tenant) = (&self.shared.ports, self.context.tenant());
-        let model = tenant.embedding_model().ok_or(RetrievalError::NoEmbeddingModel)?;
+        let model = ports.embeddings.model_of(tenant).ok_or(RetrievalError::NoEmbeddingModel)?;
         let call = EmbeddingCall {
             model: model.clone(),
             inputs: vec![text.to_owned()],

@@ -88,6 +88,7 @@ pub struct Tenant {
     vectorize_namespace: Option<String>,
     chat_model: ModelId,
     embedding_model: Option<ModelId>,
+    speech_model: Option<ModelId>,
     user_window: WindowPolicy,
     shared_window: WindowPolicy,
     budget: TokenBudget,
@@ -153,6 +154,11 @@ impl Tenant {
     /// The model that embeds its documents.
     pub fn embedding_model(&self) -> Option<&ModelId> {
         self.embedding_model.as_ref()
+    }
+
+    /// The model that speaks for it.
+    pub fn speech_model(&self) -> Option<&ModelId> {
+        self.speech_model.as_ref()
     }
 
     /// What one user may ask.
@@ -267,6 +273,7 @@ struct RawTenant {
 struct RawModels {
     chat: String,
     embeddings: Option<String>,
+    tts: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -370,6 +377,7 @@ impl TryFrom<RawTenant> for Tenant {
             vectorize_namespace: raw.vectorize_namespace,
             chat_model: model("aiModels.chat", &raw.ai_models.chat)?,
             embedding_model: raw.ai_models.embeddings.map(|name| model("aiModels.embeddings", &name)).transpose()?,
+            speech_model: raw.ai_models.tts.map(|name| model("aiModels.tts", &name)).transpose()?,
             user_window,
             shared_window,
             budget: TokenBudget { daily: raw.token_budget.daily, monthly: raw.token_budget.monthly },

@@ -14,6 +14,8 @@ pub enum ModelUse {
     Chat,
     /// To turn texts into vectors.
     Embeddings,
+    /// To speak.
+    Speech,
 }
 
 /// Whether somebody serves a model to a tenant for this.
@@ -86,8 +88,12 @@ pub fn judge(tenant: &Tenant, rules: DeploymentRules<'_>) -> Vec<TenantProblem> 
         if let Some(model) = tenant.embedding_model().filter(|model| !serves(tenant, model, ModelUse::Embeddings)) {
             refuse("aiModels.embeddings", format!("nobody embeds with model {model}"));
         }
-        let is_served =
-            |model: &ModelId| [ModelUse::Chat, ModelUse::Embeddings].iter().any(|it| serves(tenant, model, *it));
+        if let Some(model) = tenant.speech_model().filter(|model| !serves(tenant, model, ModelUse::Speech)) {
+            refuse("aiModels.tts", format!("nobody speaks as model {model}"));
+        }
+        let is_served = |model: &ModelId| {
+            [ModelUse::Chat, ModelUse::Embeddings, ModelUse::Speech].iter().any(|it| serves(tenant, model, *it))
+        };
         for model in tenant.allowed_models().into_iter().flatten().filter(|model| !is_served(model)) {
             refuse("allowedModels", format!("nobody serves model {model}"));
         }
@@ -194,19 +200,24 @@ mod tests {
 
     #[test]
     fn a_model_is_served_for_what_it_is_named_for() {
-        let mut json = json!({ "tenantId": "a", "aiModels": { "chat": "talks", "embeddings": "places" } });
+        let mut json =
+            json!({ "tenantId": "a", "aiModels": { "chat": "talks", "embeddings": "places", "tts": "speaks" } });
         json["featureFlags"] = json!({ "modelAllowList": true });
-        json["allowedModels"] = json!(["talks", "places"]);
+        json["allowedModels"] = json!(["talks", "places", "speaks"]);
         let tenant = |json: &Value| Tenant::from_json(&json.to_string()).unwrap();
         let serves = |_: &Tenant, model: &ModelId, purpose| match purpose {
             ModelUse::Chat => model.as_str() == "talks",
             ModelUse::Embeddings => model.as_str() == "places",
+            ModelUse::Speech => model.as_str() == "speaks",
         };
         let rules = DeploymentRules { serves: Some(&serves), ..rules(false) };
         assert_eq!(told(&tenant(&json), rules), [""; 0]);
-        json["aiModels"] = json!({ "chat": "places", "embeddings": "talks" });
-        let expected =
-            ["a: aiModels.chat: nobody serves model places", "a: aiModels.embeddings: nobody embeds with model talks"];
+        json["aiModels"] = json!({ "chat": "places", "embeddings": "speaks", "tts": "talks" });
+        let expected = [
+            "a: aiModels.chat: nobody serves model places",
+            "a: aiModels.embeddings: nobody embeds with model speaks",
+            "a: aiModels.tts: nobody speaks as model talks",
+        ];
         assert_eq!(told(&tenant(&json), rules), expected);
     }
 

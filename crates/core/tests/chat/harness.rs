@@ -19,13 +19,14 @@ use enigma_core::session::{HistoryPage, RecentMessages, Retention, SessionSummar
 use enigma_core::tenant::{
     ClientAddress, Presented, RequestIdentity, Resolver, Tenant, TenantContext, TenantIndex, UserHints,
 };
+use enigma_core::tools::{ToolPorts, ToolRegistry, ToolService, ToolSettings};
 use enigma_core::turns::QueuedTurns;
 use enigma_core::usage::UsageRecord;
 use enigma_core::{PortError, RequestId, SessionId, TenantId, Timestamp, TraceId};
 use enigma_memory::testing::{ManualClock, Script, ScriptedModel, SeededIds, Step, TestBackground};
 use enigma_memory::{
-    MemoryIdempotencyStore, MemoryRateLimiter, MemorySessionIndex, MemorySessionStore, MemoryStreamSlots,
-    MemoryTelemetry, MemoryTenantDirectory, MemoryTokenLedger, MemoryTurnQueue,
+    MemoryAuditLog, MemoryIdempotencyStore, MemoryRateLimiter, MemorySessionIndex, MemorySessionStore,
+    MemoryStreamSlots, MemoryTelemetry, MemoryTenantDirectory, MemoryTokenLedger, MemoryTurnQueue,
 };
 use futures_util::StreamExt;
 use uuid::Uuid;
@@ -44,6 +45,7 @@ pub(crate) struct World {
     pub(crate) store: Arc<FailingStore>,
     pub(crate) keys: Arc<FailingKeys>,
     pub(crate) telemetry: Arc<MemoryTelemetry>,
+    pub(crate) audit: Arc<MemoryAuditLog>,
     pub(crate) calls: Calls,
     pub(crate) chat: ChatService,
     pub(crate) sessions: SessionService,
@@ -90,15 +92,25 @@ impl World {
     }
 
     pub(crate) fn with(tenant: &serde_json::Value, settings: ChatSettings) -> Self {
-        Self::build(tenant, settings, None)
+        Self::build(tenant, settings, None, None)
     }
 
     /// A world whose model `main` is another one than the scripted.
     pub(crate) fn with_main(model: Arc<dyn ChatModel>) -> Self {
-        Self::build(&tenant_json(), settings(), Some(model))
+        Self::build(&tenant_json(), settings(), Some(model), None)
     }
 
-    fn build(tenant: &serde_json::Value, settings: ChatSettings, own: Option<Arc<dyn ChatModel>>) -> Self {
+    /// A world with tools.
+    pub(crate) fn with_tools(tenant: &serde_json::Value, settings: ChatSettings, tools: ToolRegistry) -> Self {
+        Self::build(tenant, settings, None, Some(tools))
+    }
+
+    fn build(
+        tenant: &serde_json::Value,
+        settings: ChatSettings,
+        own: Option<Arc<dyn ChatModel>>,
+        tools: Option<ToolRegistry>,
+    ) -> Self {
         let clock = ManualClock::new(NOW);
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
         let model = || Arc::new(ScriptedModel::new(Arc::clone(&shared)));
@@ -128,8 +140,22 @@ impl World {
             Arc::clone(&telemetry) as _,
         );
         let queued = QueuedTurns::new(Arc::clone(&turns) as _, Arc::clone(&store) as _, Arc::clone(&index) as _);
+        let admission = Admission::new(Arc::new(WatchedBooks { inner: books, calls: calls.clone() }), lifetime);
+        let audit = Arc::new(MemoryAuditLog::default());
+        let tools = tools.map(|registry| {
+            let ports = ToolPorts {
+                admission: admission.clone(),
+                models: models.clone(),
+                idempotency: Arc::clone(&keys) as _,
+                audit: Arc::clone(&audit) as _,
+                clock: Arc::clone(&shared),
+                ids: Arc::clone(&ids) as _,
+            };
+            ToolService::new(registry, ports, ToolSettings::default())
+        });
         let ports = ChatPorts {
-            admission: Admission::new(Arc::new(WatchedBooks { inner: books, calls: calls.clone() }), lifetime),
+            tools,
+            admission,
             models,
             turns: Arc::new(WatchedTurns { inner: queued, calls: calls.clone() }),
             idempotency: Arc::clone(&keys) as _,
@@ -151,6 +177,7 @@ impl World {
             store,
             keys,
             telemetry,
+            audit,
             calls,
             chat: ChatService::new(ports, settings),
             resolver: Resolver::new(directory, None),

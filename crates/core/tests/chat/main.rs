@@ -8,5 +8,6 @@ mod endings;
 mod harness;
 mod idempotency;
 mod models;
+mod rounds;
 mod sessions;
 mod watched;

@@ -27,6 +27,7 @@ pub(crate) fn record() -> UsageRecord {
         first_token: None,
         tokens_in: 4,
         tokens_out: 3,
+        characters: None,
         estimated: false,
         charged: 0,
         overrun: 0,

@@ -12,8 +12,8 @@ use enigma_core::limit::{LimitCheck, RateStatus};
 use enigma_core::model::{ChatModel, DeltaStream, ModelCall, ModelError};
 use enigma_core::ports::{Cache, Closing, Corpus, Entered, Entrance, KeywordQuery, RequestBooks, VectorQuery};
 use enigma_core::retrieval::{
-    CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, EmbeddedChunk, EmbeddingSpace, Passage,
-    PublishError, Staging,
+    CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentPart, EmbeddedChunk, EmbeddingSpace,
+    Passage, PublishError, Staging,
 };
 use enigma_core::tenant::TokenBudget;
 use enigma_core::{PortError, RequestId, TenantId, Timestamp, VersionId};
@@ -147,6 +147,16 @@ impl Corpus for FaultyCorpus {
         limit: u32,
     ) -> Result<DocumentPage, PortError> {
         self.faults.around("documents", self.inner.documents(tenant, after, limit)).await
+    }
+
+    async fn read(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        from: u32,
+        limit: u32,
+    ) -> Result<Option<DocumentPart>, PortError> {
+        self.faults.around("read", self.inner.read(tenant, document, from, limit)).await
     }
 
     async fn nearest(&self, tenant: &TenantId, query: VectorQuery<'_>) -> Result<Vec<Passage>, PortError> {

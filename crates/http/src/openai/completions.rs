@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use enigma_core::SessionId;
-use enigma_core::chat::{ChatCommand, ChatDone, ChatEvent, ChatReply};
+use enigma_core::chat::{ChatCommand, ChatDone, ChatEvent, ChatReply, TOOL_CALLING};
 use enigma_core::model::{FinishReason, ToolCall, ToolCallDelta};
 use enigma_core::tenant::{Caller, Scope};
 use http::{HeaderMap, StatusCode};
@@ -108,6 +108,10 @@ fn command(
     let idempotency = idempotency(headers, &known.subject, ROUTE, &[session_text.as_bytes(), bytes], &mut issues);
     issues.check()?;
     let asked = parsed.ok_or(ErrorCode::InvalidRequest)?;
+    if asked.server_tools && !access.context.tenant().flag(TOOL_CALLING) {
+        let message = "Models may not call the platform's tools for this tenant".into();
+        return Err(ApiError { message, ..ApiError::new(ErrorCode::FeatureDisabled) });
+    }
     let command = ChatCommand {
         traceparent: info.traceparent.clone(),
         route: ROUTE,
@@ -118,6 +122,7 @@ fn command(
         tools: asked.tools,
         tool_choice: asked.tool_choice,
         response_format: asked.response_format,
+        server_tools: asked.server_tools,
         idempotency,
         whole: !asked.stream,
         ..ChatCommand::new(info.request, info.trace.clone(), known, asked.messages)
@@ -311,6 +316,8 @@ impl Render<ChatEvent> for CompletionRender {
             ChatEvent::ToolCall(call) => {
                 self.chunk(WireDelta { tool_calls: Some([call.into()]), ..nothing }, None, out);
             }
+            // The calls of the platform's own tools are not the client's to answer.
+            ChatEvent::Tool(_) => {}
             ChatEvent::Failed(failure) => {
                 self.failed = true;
                 let body = error_body(&self.info, &stream_failure(failure).into());

@@ -15,6 +15,8 @@ pub(crate) struct CompletionRequest {
     pub(crate) max_tokens: Option<u32>,
     pub(crate) sampling: Sampling,
     pub(crate) tools: Vec<ToolDefinition>,
+    /// Whether the platform's own tools are on offer, and are called here.
+    pub(crate) server_tools: bool,
     pub(crate) tool_choice: ToolChoice,
     pub(crate) response_format: ResponseFormat,
     pub(crate) user: Option<UserId>,
@@ -38,6 +40,10 @@ pub(crate) fn parse(body: &Value, issues: &mut Issues) -> Option<CompletionReque
     let include_usage = options.and_then(|options| options.boolean("include_usage", issues)).unwrap_or(false);
     let cap = |name, issues: &mut Issues| fields.integer_within(name, 1, u32::MAX.into(), issues);
     let (newer, older) = (cap("max_completion_tokens", issues), cap("max_tokens", issues));
+    let server_tools = fields.boolean("server_tools", issues).unwrap_or(false);
+    if server_tools && fields.list("tools", issues).is_some_and(|tools| !tools.is_empty()) {
+        fields.wrong("server_tools", "must not stand beside tools of the client", issues);
+    }
     Some(CompletionRequest {
         model,
         messages,
@@ -46,6 +52,7 @@ pub(crate) fn parse(body: &Value, issues: &mut Issues) -> Option<CompletionReque
         max_tokens: newer.or(older).and_then(|tokens| u32::try_from(tokens).ok()),
         sampling: parse_sampling(&fields, issues),
         tools: parse_tools(&fields, issues),
+        server_tools,
         tool_choice: parse_tool_choice(&fields, issues),
         response_format: parse_response_format(&fields, issues),
         user: fields.parsed("user", issues),

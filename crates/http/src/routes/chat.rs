@@ -3,16 +3,18 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use enigma_core::chat::{ChatCommand, ChatEvent, ChatReply};
+use enigma_core::chat::{ChatCommand, ChatEvent, ChatReply, ToolProgress, ToolState};
 use enigma_core::idempotency::{Fingerprint, IdempotencyKey};
 use enigma_core::limit::Subject;
 use enigma_core::model::{ChatMessage, Role};
 use enigma_core::tenant::{Caller, Scope};
-use enigma_core::{ModelId, SessionId, TenantId, UserId};
+use enigma_core::tools::ToolCall;
+use enigma_core::{ModelId, SessionId, TenantId, ToolName, UserId};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::tools::params;
 use crate::access::Access;
 use crate::app::App;
 use crate::body::read_json;
@@ -82,7 +84,7 @@ pub(crate) struct ChatRequest<'a> {
     pub(crate) stream: bool,
     pub(crate) model: Option<ModelId>,
     pub(crate) user: Option<UserId>,
-    names_a_tool: bool,
+    pub(crate) tool: Option<ToolCall>,
 }
 
 /// Reads a body. What is wrong is added to `issues`.
@@ -95,9 +97,11 @@ pub(crate) fn parse<'a>(body: &'a Value, max_message_chars: usize, issues: &mut 
     let stream = fields.boolean("stream", issues).unwrap_or(true);
     let model = fields.parsed("modelId", issues);
     let user = fields.parsed("userId", issues);
-    let names_a_tool = fields.text("tool_name", issues).is_some();
+    let tool: Option<ToolName> = fields.parsed("tool_name", issues);
     fields.object("tool_params", issues);
-    Some(ChatRequest { session, message, stream, model, user, names_a_tool })
+    let params = params(fields.value("tool_params"));
+    let tool = tool.map(|name| ToolCall { name, params });
+    Some(ChatRequest { session, message, stream, model, user, tool })
 }
 
 struct Asked {
@@ -122,8 +126,8 @@ fn command(
     let caller = access.caller(asked.user, &mut issues);
     let idempotency = idempotency(headers, &caller.subject, ROUTE, &[bytes], &mut issues);
     issues.check()?;
-    if asked.names_a_tool {
-        return Err(ErrorCode::FeatureDisabled.into());
+    if asked.tool.is_some() {
+        access.require(Scope::Tools)?;
     }
     let (Some(session), Some(message)) = (asked.session, asked.message) else {
         return Err(ErrorCode::InvalidRequest.into());
@@ -134,6 +138,8 @@ fn command(
         route: ROUTE,
         session: Some(session),
         model: asked.model,
+        tool: asked.tool,
+        server_tools: true,
         idempotency,
         whole: !asked.stream,
         ..ChatCommand::new(info.request, info.trace.clone(), caller, messages)
@@ -293,6 +299,28 @@ struct WireDone {
     finish_reason: &'static str,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireTool<'a> {
+    id: &'a str,
+    tool: &'a str,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration_ms: Option<u64>,
+}
+
+impl<'a> From<&'a ToolProgress> for WireTool<'a> {
+    fn from(progress: &'a ToolProgress) -> Self {
+        let (state, took) = match progress.state {
+            ToolState::Started => ("started", None),
+            ToolState::Succeeded(took) => ("succeeded", Some(took)),
+            ToolState::Failed(took) => ("failed", Some(took)),
+        };
+        let duration_ms = took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        Self { id: &progress.call, tool: progress.tool.as_str(), state, duration_ms }
+    }
+}
+
 struct ChatRender {
     session: String,
     tenant: String,
@@ -317,6 +345,7 @@ impl Render<ChatEvent> for ChatRender {
             }
             // This route shows the answer only.
             ChatEvent::Reasoning(_) | ChatEvent::ToolCall(_) => {}
+            ChatEvent::Tool(progress) => write_event(out, "event: tool\n", &WireTool::from(&progress)),
             ChatEvent::Failed(failure) => {
                 self.failed = true;
                 let body = error_body(&self.info, &stream_failure(failure).into());

@@ -14,10 +14,13 @@ struct Route {
     parser: &'static str,
 }
 
-const ROUTES: [Route; 5] = [
+const ROUTES: [Route; 8] = [
     Route { path: "/chat", parser: include_str!("../../src/routes/chat.rs") },
     Route { path: "/ingest", parser: include_str!("../../src/routes/ingest.rs") },
     Route { path: "/search", parser: include_str!("../../src/routes/search.rs") },
+    Route { path: "/tools/execute", parser: include_str!("../../src/routes/tools.rs") },
+    Route { path: "/tts", parser: include_str!("../../src/routes/speech.rs") },
+    Route { path: "/v1/audio/speech", parser: include_str!("../../src/openai/speech.rs") },
     Route { path: "/v1/embeddings", parser: include_str!("../../src/openai/embeddings.rs") },
     Route { path: "/v1/chat/completions", parser: include_str!("../../src/openai/request.rs") },
 ];

@@ -50,10 +50,16 @@ fn assert_described(document: &Value, method: &str, path: &str, answer: &Answere
     if media_type == "text/event-stream" {
         return assert_events_described(document, &media["x-sse-events"], answer);
     }
+    if media_type.starts_with("audio/") {
+        assert_eq!(media["schema"]["contentMediaType"], media_type);
+        return;
+    }
     let found = problems(document, &media["schema"], &answer.json());
     assert!(found.is_empty(), "{found:#?}: {what}");
     if let Some(codes) = response["x-error-codes"].as_array() {
-        assert!(codes.contains(&answer.json()["error"]["code"]), "the code is not described: {what}");
+        let error = answer.json()["error"].take();
+        let code = if path == "/mcp" { &error["data"]["code"] } else { &error["code"] };
+        assert!(codes.contains(code), "the code is not described: {what}");
     }
 }
 
@@ -95,6 +101,25 @@ fn question() -> String {
 
 fn embeddings(model: &str) -> String {
     json!({ "model": model, "input": ["one", "two"] }).to_string()
+}
+
+fn spoken(format: &str, streaming: bool) -> String {
+    json!({ "text": "Hello", "format": format, "streaming": streaming }).to_string()
+}
+
+fn speech(model: &str) -> String {
+    json!({ "model": model, "input": "Hello", "voice": "low" }).to_string()
+}
+
+fn ping() -> String {
+    json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" }).to_string()
+}
+
+/// What clients of the Model Context Protocol accept.
+const BOTH: (&str, &str) = ("accept", "application/json, text/event-stream");
+
+fn tool(name: &str, params: &Value) -> String {
+    json!({ "tool_name": name, "params": params }).to_string()
 }
 
 const EVENTS: (&str, &str) = ("accept", "text/event-stream");
@@ -165,19 +190,28 @@ async fn good_answers_are_described() {
         ("POST", "/search", question()),
         ("DELETE", "/documents/tea", String::new()),
         ("POST", "/v1/embeddings", embeddings("e")),
+        ("POST", "/tts", spoken("mp3", false)),
+        ("POST", "/tts", spoken("wav", true)),
+        ("POST", "/tts", spoken("opus", false)),
+        ("GET", "/tts/voices", String::new()),
+        ("POST", "/v1/audio/speech", speech("t")),
+        ("POST", "/mcp", ping()),
         ("GET", "/health", String::new()),
         ("GET", "/healthz", String::new()),
         ("GET", "/readyz", String::new()),
         ("GET", "/openapi.json", String::new()),
         ("GET", "/v1/models", String::new()),
         ("GET", "/v1/models/m", String::new()),
+        ("GET", "/schema/tools", String::new()),
+        ("POST", "/tools/execute", tool("ingest_docs", &json!({ "documents": [{ "docId": "d", "text": "Tea." }] }))),
     ];
     let mut seen = Vec::new();
     for (method, path, body) in &requests {
         if *method == "POST" {
             host.will_answer();
         }
-        let answer = host.send(method, path, &[], body).await;
+        let headers: &[_] = if *path == "/mcp" { &[BOTH] } else { &[] };
+        let answer = host.send(method, path, headers, body).await;
         assert_eq!(answer.status.as_u16(), 200, "{method} {path}: {}", answer.text);
         assert_described(&document, method, path, &answer);
         let id = &operation(&document, method, path)["operationId"];
@@ -186,6 +220,30 @@ async fn good_answers_are_described() {
         }
     }
     assert_eq!(seen.len(), operations(&document).len(), "some operation was not asked");
+}
+
+#[tokio::test]
+async fn tools_that_are_refused_or_fail_are_described() {
+    let (document, host) = (document(), Host::new());
+    let text = json!({ "text": "x" });
+    // What it says is no JSON, the second time either.
+    host.will_answer();
+    host.will_answer();
+    for (name, params, key, expected) in [
+        ("owl", &text, "acme-key", "TOOL_NOT_FOUND"),
+        ("summarize", &json!({ "text": 3, "more": 1 }), "acme-key", "VALIDATION_FAILED"),
+        ("summarize", &text, "acme-key", "EXECUTION_ERROR"),
+        ("summarize", &text, "tight-key", "PERMISSION_DENIED"),
+    ] {
+        let answer = host.send("POST", "/tools/execute", &[("x-api-key", key)], &tool(name, params)).await;
+        assert_eq!(answer.json()["error"]["code"], expected, "{}", answer.text);
+        assert_described(&document, "POST", "/tools/execute", &answer);
+    }
+    let mut body: Value = serde_json::from_str(&chat(true)).unwrap();
+    body["tool_name"] = "owl".into();
+    let answer = host.send("POST", "/chat", &[], &body.to_string()).await;
+    assert_eq!(answer.json()["error"]["details"], json!({ "code": "TOOL_NOT_FOUND" }));
+    assert_described(&document, "POST", "/chat", &answer);
 }
 
 #[tokio::test]
@@ -248,6 +306,23 @@ async fn refusals_are_described() {
         (403, "DELETE", "/documents/unknown", vec![("x-api-key", "acme-search-key")], String::new()),
         (400, "POST", "/v1/embeddings", vec![], json!({ "model": "e", "input": [1, 2] }).to_string()),
         (400, "POST", "/v1/embeddings", vec![], embeddings("unknown")),
+        (400, "POST", "/tts", vec![], json!({ "text": " ", "voice": 7, "format": "flac", "speed": 9 }).to_string()),
+        (400, "POST", "/tts", vec![], json!({ "text": "Hello", "voice": "nobody's" }).to_string()),
+        (403, "POST", "/tts", vec![("x-api-key", "acme-search-key")], spoken("mp3", false)),
+        (403, "POST", "/tts", vec![tight], spoken("mp3", false)),
+        (415, "POST", "/tts", vec![("content-type", "text/plain")], spoken("mp3", false)),
+        (403, "GET", "/tts/voices", vec![tight], String::new()),
+        (400, "POST", "/v1/audio/speech", vec![], speech("unknown")),
+        (403, "POST", "/v1/audio/speech", vec![tight], speech("t")),
+        (400, "POST", "/mcp", vec![BOTH, nobody], ping()),
+        (400, "POST", "/mcp", vec![BOTH, ("x-user-id", "\t")], ping()),
+        (401, "POST", "/mcp", vec![BOTH, ("x-api-key", "wrong")], ping()),
+        (403, "POST", "/mcp", vec![BOTH, ("origin", "https://evil.example")], ping()),
+        (403, "POST", "/mcp", vec![BOTH, ("x-api-key", "acme-search-key")], ping().replace("ping", "tools/list")),
+        (404, "POST", "/mcp", vec![BOTH, ("x-tenant-id", "nobody")], ping()),
+        (406, "POST", "/mcp", vec![("accept", "application/json")], ping()),
+        (413, "POST", "/mcp", vec![BOTH], " ".repeat(2_100_000)),
+        (415, "POST", "/mcp", vec![BOTH, ("content-type", "text/plain")], ping()),
         (404, "GET", &unknown_session, vec![], String::new()),
         (400, "DELETE", "/chat/x", vec![], String::new()),
         (404, "DELETE", "/chat/00000000-0000-4000-8000-000000000000", vec![], String::new()),
@@ -308,6 +383,9 @@ async fn a_host_at_capacity_says_so_on_every_route_of_a_tenant_and_its_places_co
         ("POST", "/search", question()),
         ("GET", "/documents", String::new()),
         ("POST", "/v1/embeddings", embeddings("e")),
+        ("POST", "/tts", spoken("mp3", true)),
+        ("GET", "/tts/voices", String::new()),
+        ("POST", "/v1/audio/speech", speech("t")),
     ];
     let silent = || Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
     // A body that does not come has the only place of both kinds.

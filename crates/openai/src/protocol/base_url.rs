@@ -12,10 +12,12 @@ use super::InvalidEndpoint;
 pub(super) struct Routes {
     pub(super) chat_completions: Uri,
     pub(super) embeddings: Uri,
+    pub(super) speech: Uri,
 }
 
 const CHAT_COMPLETIONS: &str = "/chat/completions";
 const EMBEDDINGS: &str = "/embeddings";
+const SPEECH: &str = "/audio/speech";
 
 /// The addresses below `base_url`. A query stays at the end: some clouds want their version there.
 ///
@@ -48,6 +50,9 @@ pub(super) fn routes(base_url: &str) -> Result<Routes, InvalidEndpoint> {
     if path.ends_with(EMBEDDINGS) {
         return Err(InvalidEndpoint::BaseUrl("it must not include /embeddings"));
     }
+    if path.ends_with(SPEECH) {
+        return Err(InvalidEndpoint::BaseUrl("it must not include /audio/speech"));
+    }
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     let below = |route: &str| {
         let path_and_query: PathAndQuery =
@@ -56,7 +61,7 @@ pub(super) fn routes(base_url: &str) -> Result<Routes, InvalidEndpoint> {
         parts.path_and_query = Some(path_and_query);
         Uri::from_parts(parts).map_err(|_| InvalidEndpoint::BaseUrl("it is not a URL"))
     };
-    Ok(Routes { chat_completions: below(CHAT_COMPLETIONS)?, embeddings: below(EMBEDDINGS)? })
+    Ok(Routes { chat_completions: below(CHAT_COMPLETIONS)?, embeddings: below(EMBEDDINGS)?, speech: below(SPEECH)? })
 }
 
 fn is_host(host: &str) -> bool {

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use enigma_core::ModelId;
-use enigma_core::model::{CallMetadata, EmbeddingCall, ModelCall, ModelError, ResponseFormat};
+use enigma_core::model::{CallMetadata, EmbeddingCall, ModelCall, ModelError, ResponseFormat, SpeechCall, Voice};
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use thiserror::Error;
 
 use super::base_url::Routes;
-use super::{base_url, body, embeddings, failure, headers};
+use super::{base_url, body, embeddings, failure, headers, speech};
 use crate::secret::{Scrubber, Secret};
 
 /// How answers are asked for. Whatever is asked for, both forms are understood.
@@ -70,7 +71,7 @@ impl Default for Dialect {
 /// A provider, as it is configured. [`Endpoint::new`] checks it.
 #[derive(Clone, Default)]
 pub struct EndpointOptions {
-    /// What comes before `/chat/completions` and `/embeddings`, such as `https://api.openai.com/v1`. A query is kept.
+    /// What comes before `/chat/completions`, `/embeddings` and `/audio/speech`, such as `https://api.openai.com/v1`. A query is kept.
     pub base_url: String,
     /// Sent as `Authorization: Bearer`.
     pub api_key: Option<Secret>,
@@ -80,6 +81,11 @@ pub struct EndpointOptions {
     pub models: BTreeMap<ModelId, String>,
     /// What the provider calls an embedding model, where that differs from the platform's name.
     pub embeddings: BTreeMap<ModelId, String>,
+    /// What the provider calls a model that speaks, where that differs from the platform's name.
+    pub speech: BTreeMap<ModelId, String>,
+    /// The voices of those models that are told to clients; the first one speaks where none is asked for. Others can be asked for
+    /// all the same: the protocol has no list of them.
+    pub voices: Vec<String>,
     /// Where the provider differs from others.
     pub dialect: Dialect,
     /// Whether to send the trace id as `x-trace-id`. W3C `traceparent` is always passed on.
@@ -104,6 +110,8 @@ impl fmt::Debug for EndpointOptions {
             .field("headers", &self.headers)
             .field("models", &self.models)
             .field("embeddings", &self.embeddings)
+            .field("speech", &self.speech)
+            .field("voices", &self.voices)
             .field("dialect", &self.dialect)
             .field("send_trace_id", &self.send_trace_id)
             .field("ai_gateway", &self.ai_gateway)
@@ -129,6 +137,9 @@ pub enum InvalidEndpoint {
     /// A header that is written by this crate, or by the transport.
     #[error("header {0} cannot be configured")]
     ReservedHeader(String),
+    /// A voice without a name.
+    #[error("a voice has no name")]
+    EmptyVoice,
     /// A model without a name at the provider.
     #[error("the provider's name of model {0} is empty")]
     EmptyModelName(ModelId),
@@ -141,6 +152,8 @@ pub struct Endpoint {
     headers: HeaderMap,
     models: BTreeMap<ModelId, String>,
     embeddings: BTreeMap<ModelId, String>,
+    speech: BTreeMap<ModelId, String>,
+    voices: Arc<[Voice]>,
     dialect: Dialect,
     send_trace_id: bool,
     ai_gateway: bool,
@@ -155,10 +168,14 @@ impl Endpoint {
     pub fn new(options: EndpointOptions) -> Result<Self, InvalidEndpoint> {
         let routes = base_url::routes(&options.base_url)?;
         let headers = headers::fixed(&options)?;
-        let mut names = options.models.iter().chain(&options.embeddings);
+        let mut names = options.models.iter().chain(&options.embeddings).chain(&options.speech);
         if let Some((model, _)) = names.find(|(_, name)| name.trim().is_empty()) {
             return Err(InvalidEndpoint::EmptyModelName(model.clone()));
         }
+        if options.voices.iter().any(|voice| voice.trim().is_empty()) {
+            return Err(InvalidEndpoint::EmptyVoice);
+        }
+        let voice = |id: String| Voice { name: id.clone(), id, language: None };
         let values = options.headers.into_iter().map(|(_, value)| value);
         let scrubber = Scrubber::new(options.api_key.into_iter().chain(values));
         Ok(Self {
@@ -166,6 +183,8 @@ impl Endpoint {
             headers,
             models: options.models,
             embeddings: options.embeddings,
+            speech: options.speech,
+            voices: options.voices.into_iter().map(voice).collect(),
             dialect: options.dialect,
             send_trace_id: options.send_trace_id,
             ai_gateway: options.ai_gateway,
@@ -194,6 +213,21 @@ impl Endpoint {
         let mut request = self.post(&self.routes.embeddings, embeddings::encode(call, name), &call.metadata);
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
         request
+    }
+
+    /// The HTTP request that asks for the audio of `call`.
+    pub fn speech_request(&self, call: &SpeechCall) -> Request<Bytes> {
+        let name = self.speech.get(&call.model).map_or(call.model.as_str(), String::as_str);
+        let first = self.voices.first().map_or(speech::DEFAULT_VOICE, |voice| &voice.id);
+        let voice = call.voice.as_deref().unwrap_or(first);
+        let mut request = self.post(&self.routes.speech, speech::encode(call, name, voice), &call.metadata);
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("audio/*, application/json"));
+        request
+    }
+
+    /// The voices that are told to clients.
+    pub(crate) fn voices(&self) -> &Arc<[Voice]> {
+        &self.voices
     }
 
     fn post(&self, uri: &Uri, body: Bytes, metadata: &CallMetadata) -> Request<Bytes> {
@@ -227,6 +261,7 @@ impl fmt::Debug for Endpoint {
             .field("headers", &self.headers.keys().collect::<Vec<_>>())
             .field("models", &self.models)
             .field("embeddings", &self.embeddings)
+            .field("speech", &self.speech)
             .field("dialect", &self.dialect)
             .finish_non_exhaustive()
     }

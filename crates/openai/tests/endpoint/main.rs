@@ -14,3 +14,5 @@ mod failures;
 mod provider;
 #[cfg(test)]
 mod requests;
+#[cfg(test)]
+mod speech;

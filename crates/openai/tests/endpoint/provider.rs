@@ -11,7 +11,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::serve::ListenerExt;
 use enigma_core::model::{ChatModel, Delta, DeltaStream, ModelCall, ModelError};
-use enigma_openai::{Endpoint, EndpointOptions, NativeTransport, OpenAiEmbedder, OpenAiModel, TransportOptions};
+use enigma_openai::{
+    Endpoint, EndpointOptions, NativeTransport, OpenAiEmbedder, OpenAiModel, OpenAiSynthesizer, TransportOptions,
+};
 use futures_util::{StreamExt, stream};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -55,8 +57,10 @@ impl Provider {
             saw.send(Seen { path: uri.path().to_owned(), headers, version, body }).ok();
             answer().into_response()
         };
-        let app =
-            Router::new().route("/v1/chat/completions", post(handler.clone())).route("/v1/embeddings", post(handler));
+        let app = Router::new()
+            .route("/v1/chat/completions", post(handler.clone()))
+            .route("/v1/embeddings", post(handler.clone()))
+            .route("/v1/audio/speech", post(handler));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
         let count = Arc::clone(&connections);
@@ -80,6 +84,11 @@ impl Provider {
     pub(crate) fn embedder_with(&self, change: impl FnOnce(&mut EndpointOptions)) -> OpenAiEmbedder {
         let (endpoint, transport) = self.endpoint_with(change);
         OpenAiEmbedder::new(endpoint, transport)
+    }
+
+    pub(crate) fn synthesizer_with(&self, change: impl FnOnce(&mut EndpointOptions)) -> OpenAiSynthesizer {
+        let (endpoint, transport) = self.endpoint_with(change);
+        OpenAiSynthesizer::new(endpoint, transport)
     }
 
     fn endpoint_with(&self, change: impl FnOnce(&mut EndpointOptions)) -> (Endpoint, Arc<NativeTransport>) {

@@ -1,11 +1,16 @@
-//! Codes of versions that were looked through lately. What is published never changes, and its number is never used again, so what
-//! was read once is true for as long as it is kept.
+//! Codes of versions that were looked through lately.
+//!
+//! What is published never changes, and its number is never used again, not even after it was the last one (`AUTOINCREMENT`). So
+//! what was read of a published version is true for as long as it is kept. Which versions count for a search is read from the
+//! database each time; nothing here says so.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What a version takes beside its codes, about.
+/// What a version takes beside its rows, about.
 const VERSION_BYTES: usize = 128;
+/// What a row takes beside its codes, about.
+const ROW_BYTES: usize = 32;
 /// After so many searches in which it was not looked at, a version makes room for others.
 const IDLE: u64 = 64;
 
@@ -29,7 +34,7 @@ struct Kept {
 }
 
 fn bytes(codes: &Codes) -> usize {
-    VERSION_BYTES + codes.iter().map(|row| row.len()).sum::<usize>()
+    VERSION_BYTES + codes.iter().map(|row| ROW_BYTES + row.len()).sum::<usize>()
 }
 
 impl CodesAtHand {
@@ -72,6 +77,15 @@ impl CodesAtHand {
         }
     }
 
+    /// Forgets what is being removed: it makes room, and what was deleted stays in memory no longer than in the file. A search
+    /// that began before may bring it back; that is never asked for again, and goes as what is idle does.
+    pub(crate) fn forget(&self, number: i64) {
+        let mut kept = self.kept();
+        if let Some((codes, _)) = kept.by_number.remove(&number) {
+            kept.bytes -= bytes(&codes);
+        }
+    }
+
     /// Nothing is left half done where this could panic.
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
@@ -107,9 +121,11 @@ mod tests {
     fn search(at_hand: &CodesAtHand, numbers: std::ops::Range<i64>) -> usize {
         let (found, missing) = at_hand.find(&numbers.collect::<Vec<_>>());
         for number in missing {
-            at_hand.keep(number, codes(1_000 - VERSION_BYTES));
+            at_hand.keep(number, codes(1_000 - VERSION_BYTES - ROW_BYTES));
         }
-        assert!(at_hand.kept().bytes <= at_hand.most);
+        let kept = at_hand.kept();
+        assert!(kept.bytes <= at_hand.most);
+        assert_eq!(kept.bytes, kept.by_number.values().map(|(codes, _)| bytes(codes)).sum::<usize>());
         found.len()
     }
 
@@ -136,5 +152,35 @@ mod tests {
         assert_eq!(search(&at_hand, 100..108), 8);
         assert_eq!(search(&at_hand, 0..2), 2, "it was asked for");
         assert_eq!(at_hand.kept().by_number.len(), 10);
+    }
+
+    #[test]
+    fn what_is_forgotten_makes_room_at_once() {
+        let at_hand = CodesAtHand::new(10_000);
+        search(&at_hand, 0..10);
+        for number in [3, 7, 7, 100] {
+            at_hand.forget(number);
+        }
+        assert_eq!(search(&at_hand, 0..12), 8);
+        assert_eq!(search(&at_hand, 0..12), 10);
+    }
+
+    #[test]
+    fn two_who_have_read_the_same_keep_it_once() {
+        let at_hand = CodesAtHand::new(3_000);
+        for _ in 0..5 {
+            at_hand.keep(1, codes(1_000));
+        }
+        at_hand.keep(2, codes(1_000));
+        assert_eq!(at_hand.kept().bytes, 2 * bytes(&codes(1_000)));
+        assert_eq!(at_hand.find(&[1, 2]).0.len(), 2);
+    }
+
+    #[test]
+    fn without_room_nothing_is_kept() {
+        let at_hand = CodesAtHand::new(0);
+        for _ in 0..3 * IDLE {
+            assert_eq!(search(&at_hand, 0..3), 0);
+        }
     }
 }

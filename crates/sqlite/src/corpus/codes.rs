@@ -17,6 +17,15 @@ const ORDINAL: usize = 4;
 /// What arithmetic on floating point numbers may add to an error.
 const ROUNDING: f64 = 1e-6;
 
+/// How far the square of a length may be from 1, by arithmetic on 32 bits. What it does to a bound is part of `ROUNDING`.
+const UNEVEN: f64 = 1e-4;
+
+/// Whether a vector has the length 1, as everything here takes for granted. One that is not a number has none.
+pub(crate) fn is_unit(vector: &[f32]) -> bool {
+    let square: f64 = vector.iter().map(|x| f64::from(*x).powi(2)).sum();
+    (square - 1.0).abs() <= UNEVEN
+}
+
 /// How long an entry is that holds a vector of so many dimensions.
 pub(crate) const fn vector_length(dimensions: usize) -> usize {
     ORDINAL + 4 * dimensions
@@ -216,6 +225,14 @@ mod tests {
             assert!(nearest[..limit].iter().all(|it| candidates.iter().any(|candidate| candidate.ordinal == *it)));
             assert!(candidates.len() < 300, "the others are ruled out");
         }
+    }
+
+    #[test]
+    fn a_vector_of_another_length_is_none() {
+        assert!((1..100).all(|seed| is_unit(&random(384, seed)) && is_unit(&random(1, seed))));
+        let wrong =
+            [vec![], vec![0.0; 3], vec![1.0, f32::NAN], vec![f32::INFINITY, 0.0], vec![1.01], vec![f32::MAX; 2]];
+        assert!(wrong.iter().all(|it| !is_unit(it)));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Documents, and the corpus that they make.
 
 use enigma_core::retrieval::{
-    CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentSummary, EmbeddingSpace, Metadata,
-    PublishError,
+    Chunk, CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentPart, DocumentSummary,
+    EmbeddingSpace, Metadata, PublishError,
 };
 use enigma_core::{TenantId, Timestamp, VersionId};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -181,4 +181,28 @@ pub(crate) fn page(
     documents.truncate(limit as usize);
     let next = documents.last().filter(|_| goes_on).map(|last| last.document.id.clone());
     Ok(DocumentPage { documents, next })
+}
+
+/// Some chunks of a document, from the one of number `from` on.
+pub(crate) fn part(
+    connection: &Connection,
+    tenant: &TenantId,
+    document_id: &DocumentId,
+    from: u32,
+    limit: u32,
+) -> Result<Option<DocumentPart>, StoreError> {
+    // What a reader sees does not change while it reads.
+    let found =
+        connection.prepare_cached(sql::DOCUMENT_VERSION)?.query_row(params![Col(tenant), Col(document_id)], |row| {
+            let summary = DocumentSummary { document: document(row)?, chunks: row.get(5)?, updated_at: get(row, 6)? };
+            Ok((row.get::<_, i64>(7)?, get(row, 8)?, summary))
+        });
+    let Some((number, version, summary)) = found.optional()? else { return Ok(None) };
+    let chunks = connection
+        .prepare_cached(sql::CHUNKS_FROM)?
+        .query_map(params![Col(tenant), number, from, limit], |row| {
+            Ok(Chunk { ordinal: row.get(0)?, start: get(row, 1)?, text: row.get(2)? })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(Some(DocumentPart { summary, version, chunks }))
 }

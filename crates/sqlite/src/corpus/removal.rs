@@ -22,19 +22,26 @@ pub(crate) fn end_old(connection: &Connection, tenant: &TenantId, before: Timest
     Ok(())
 }
 
-/// Removes some of what is to be removed; tells how many chunks went, or that nothing is left.
-pub(crate) fn remove_some(connection: &Connection, tenant: &TenantId) -> Result<Option<u64>, StoreError> {
+/// What was removed of a version.
+pub(crate) struct Removed {
+    pub(crate) number: i64,
+    pub(crate) chunks: u64,
+}
+
+/// Removes some of what is to be removed; tells what went, or that nothing is left.
+pub(crate) fn remove_some(connection: &Connection, tenant: &TenantId) -> Result<Option<Removed>, StoreError> {
     let ended = connection.prepare_cached(sql::VERSION_ENDED)?.query_row(params![Col(tenant)], |row| row.get(0));
     let Some(number) = ended.optional()? else { return Ok(None) };
     let number: i64 = number;
     let key = params![Col(tenant), number];
     let part = connection.prepare_cached(sql::PART_FIRST)?.query_row(key, |row| row.get(0)).optional()?;
     if let Some(part) = part {
-        return remove_part(connection, tenant, number, part).map(Some);
+        let chunks = remove_part(connection, tenant, number, part)?;
+        return Ok(Some(Removed { number, chunks }));
     }
     // Last of all: while it is there, nobody takes what is left of its chunks for somebody's.
     connection.prepare_cached(sql::VERSION_DELETE)?.execute(key)?;
-    Ok(Some(0))
+    Ok(Some(Removed { number, chunks: 0 }))
 }
 
 fn remove_part(connection: &Connection, tenant: &TenantId, number: i64, part: u32) -> Result<u64, StoreError> {

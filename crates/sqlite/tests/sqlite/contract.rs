@@ -28,6 +28,20 @@ mod session_index {
     enigma_contract::session_index_cases!(run);
 }
 
+mod audit_log {
+    macro_rules! run {
+        ($case:ident) => {
+            #[tokio::test]
+            async fn $case() {
+                let fixture = crate::support::Fixture::new();
+                let log = enigma_sqlite::SqliteAuditLog::new(fixture.database.clone());
+                enigma_contract::audit_log::$case(&log).await;
+            }
+        };
+    }
+    enigma_contract::audit_log_cases!(run);
+}
+
 mod token_ledger {
     macro_rules! run {
         ($case:ident) => {

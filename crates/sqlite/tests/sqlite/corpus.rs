@@ -11,8 +11,8 @@ use crate::support::{Fixture, chance, open};
 use enigma_contract::fixture::{DAY, NOON, acme, acme_eu, after};
 use enigma_core::ports::{Cache, Corpus, KeywordQuery, VectorQuery};
 use enigma_core::retrieval::{
-    Chunk, CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, EmbeddedChunk, EmbeddingSpace, Metadata,
-    MetadataFilter, Passage, PublishError, Staging,
+    Chunk, CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentPart, EmbeddedChunk,
+    EmbeddingSpace, Metadata, MetadataFilter, Passage, PublishError, Staging,
 };
 use enigma_core::session::Retention;
 use enigma_core::{ModelId, PortError, TenantId, Timestamp, VersionId};
@@ -23,21 +23,21 @@ use uuid::Uuid;
 
 const DIMENSIONS: usize = 24;
 
-fn space() -> EmbeddingSpace {
+pub(crate) fn space() -> EmbeddingSpace {
     EmbeddingSpace { model: ModelId::new("embedder").unwrap(), dimensions: u32::try_from(DIMENSIONS).unwrap() }
 }
 
-fn version(number: u128) -> VersionId {
+pub(crate) fn version(number: u128) -> VersionId {
     VersionId::new(Uuid::from_u128(number))
 }
 
-fn document(name: &str) -> Document {
+pub(crate) fn document(name: &str) -> Document {
     let id = DocumentId::new(name).unwrap();
     Document { id, source: None, title: None, url: None, metadata: Metadata::default() }
 }
 
 /// Some direction.
-fn vector(seed: u64) -> Vec<f32> {
+pub(crate) fn vector(seed: u64) -> Vec<f32> {
     let number = |place| {
         let [one, other, ..] = chance(seed * 1_000 + place).to_le_bytes();
         f32::from(i16::from_le_bytes([one, other]))
@@ -50,40 +50,40 @@ fn vector(seed: u64) -> Vec<f32> {
     vector
 }
 
-fn chunk(ordinal: u32, text: &str, seed: u64) -> EmbeddedChunk {
+pub(crate) fn chunk(ordinal: u32, text: &str, seed: u64) -> EmbeddedChunk {
     EmbeddedChunk { chunk: Chunk { ordinal, start: 0, text: text.to_owned() }, vector: vector(seed) }
 }
 
-async fn stage(corpus: &dyn Corpus, tenant: &TenantId, number: u128, name: &str, chunks: &[EmbeddedChunk]) {
+pub(crate) async fn stage(corpus: &dyn Corpus, tenant: &TenantId, number: u128, name: &str, chunks: &[EmbeddedChunk]) {
     let (document, space) = (DocumentId::new(name).unwrap(), space());
     let staging = Staging { document: &document, version: version(number), space: &space };
     corpus.stage(tenant, staging, chunks, NOON).await.unwrap();
 }
 
-async fn put(corpus: &dyn Corpus, tenant: &TenantId, number: u128, name: &str, chunks: &[EmbeddedChunk]) {
+pub(crate) async fn put(corpus: &dyn Corpus, tenant: &TenantId, number: u128, name: &str, chunks: &[EmbeddedChunk]) {
     stage(corpus, tenant, number, name, chunks).await;
     let count = u32::try_from(chunks.len()).unwrap();
     let published = corpus.publish(tenant, version(number), &document(name), &space(), count, NOON).await;
     published.unwrap().unwrap();
 }
 
-async fn matching(corpus: &dyn Corpus, tenant: &TenantId, words: &[&str], limit: u32) -> Vec<Passage> {
+pub(crate) async fn matching(corpus: &dyn Corpus, tenant: &TenantId, words: &[&str], limit: u32) -> Vec<Passage> {
     let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
     let query = KeywordQuery { words: &words, filter: &MetadataFilter::default(), limit };
     corpus.matching(tenant, query).await.unwrap()
 }
 
-async fn nearest(corpus: &dyn Corpus, tenant: &TenantId, vector: &[f32], limit: u32) -> Vec<Passage> {
+pub(crate) async fn nearest(corpus: &dyn Corpus, tenant: &TenantId, vector: &[f32], limit: u32) -> Vec<Passage> {
     let query = VectorQuery { vector, filter: &MetadataFilter::default(), limit };
     corpus.nearest(tenant, query).await.unwrap()
 }
 
-fn names(passages: &[Passage]) -> Vec<String> {
+pub(crate) fn names(passages: &[Passage]) -> Vec<String> {
     passages.iter().map(|it| format!("{}#{}", it.document.id, it.chunk.ordinal)).collect()
 }
 
 /// Rows of a table, whoever's they are.
-fn rows(dir: &TempDir, table: &str) -> i64 {
+pub(crate) fn rows(dir: &TempDir, table: &str) -> i64 {
     let raw = rusqlite::Connection::open(dir.path().join("enigma.db")).unwrap();
     raw.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
 }
@@ -283,6 +283,16 @@ impl Corpus for Faulty {
         limit: u32,
     ) -> Result<DocumentPage, PortError> {
         self.corpus.documents(tenant, after, limit).await
+    }
+
+    async fn read(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        from: u32,
+        limit: u32,
+    ) -> Result<Option<DocumentPart>, PortError> {
+        self.corpus.read(tenant, document, from, limit).await
     }
 
     async fn nearest(&self, tenant: &TenantId, query: VectorQuery<'_>) -> Result<Vec<Passage>, PortError> {

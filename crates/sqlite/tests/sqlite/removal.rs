@@ -134,6 +134,7 @@ fn usage(number: u128, at: Timestamp) -> UsageRecord {
         first_token: None,
         tokens_in: 1,
         tokens_out: 1,
+        characters: None,
         estimated: false,
         charged: 2,
         overrun: 0,

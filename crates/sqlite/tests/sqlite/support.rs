@@ -27,7 +27,12 @@ impl Deref for Fixture {
 
 /// Opens the directory's database.
 pub(crate) fn open(dir: &TempDir) -> Database {
-    let options = Options { synchronous: Synchronous::Off, ..Options::default() };
+    open_with_vectors(dir, Options::default().vector_bytes)
+}
+
+/// The same, with so many bytes of vectors at hand.
+pub(crate) fn open_with_vectors(dir: &TempDir, vector_bytes: usize) -> Database {
+    let options = Options { synchronous: Synchronous::Off, vector_bytes, ..Options::default() };
     Database::open(dir.path().join("enigma.db"), &options).unwrap()
 }
 

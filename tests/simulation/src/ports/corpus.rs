@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use enigma_core::ports::{Cache, Corpus, KeywordQuery, VectorQuery};
 use enigma_core::retrieval::{
-    CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, EmbeddedChunk, EmbeddingSpace, Passage,
-    PublishError, Staging,
+    CorpusGeneration, CorpusState, Document, DocumentId, DocumentPage, DocumentPart, EmbeddedChunk, EmbeddingSpace,
+    Passage, PublishError, Staging,
 };
 use enigma_core::{PortError, TenantId, Timestamp, VersionId};
 
@@ -55,6 +55,16 @@ impl Corpus for Faulty<dyn Corpus> {
         limit: u32,
     ) -> Result<DocumentPage, PortError> {
         self.chaos.strike(Call::CorpusRead, None, self.inner.documents(tenant, after, limit)).await
+    }
+
+    async fn read(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        from: u32,
+        limit: u32,
+    ) -> Result<Option<DocumentPart>, PortError> {
+        self.chaos.strike(Call::CorpusRead, None, self.inner.read(tenant, document, from, limit)).await
     }
 
     async fn nearest(&self, tenant: &TenantId, query: VectorQuery<'_>) -> Result<Vec<Passage>, PortError> {

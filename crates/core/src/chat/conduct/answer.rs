@@ -16,6 +16,8 @@ use crate::usage::Ending;
 /// What a model has answered, and how that ended.
 pub(super) struct Answer {
     pub(super) transcript: Transcript,
+    /// What it said between calls of tools.
+    pub(super) said_before: String,
     pub(super) ending: Ending,
     pub(super) failure: Option<StreamFailure>,
     pub(super) model: ModelId,
@@ -27,18 +29,30 @@ impl Answer {
     /// The outcome of a request that saw nothing of an answer.
     pub(super) fn none(plan: &ModelPlan, ending: Ending) -> Self {
         let model = plan.primary().clone();
-        Self { transcript: Transcript::default(), ending, failure: None, model, provider: None, first_token: None }
+        let (transcript, said_before) = (Transcript::default(), String::new());
+        Self { transcript, said_before, ending, failure: None, model, provider: None, first_token: None }
+    }
+
+    /// Puts what was said between calls of tools before the rest. To be done when the rest has been counted.
+    pub(super) fn join(&mut self) {
+        self.transcript.content.insert_str(0, &std::mem::take(&mut self.said_before));
     }
 }
 
 impl Conduct {
     /// Passes the answer on, piece by piece, until it ends in one way or another. The model is not read while the client
-    /// does not read.
-    pub(super) async fn pump(&self, client: &mut Client<ChatEvent>, mut reply: OpenedReply, max_tokens: u32) -> Answer {
+    /// does not read. Calls of tools are told only where `tells_calls`.
+    pub(super) async fn pump(
+        &self,
+        client: &mut Client<ChatEvent>,
+        mut reply: OpenedReply,
+        max_tokens: u32,
+        tells_calls: bool,
+    ) -> Answer {
         let (model, provider) = (reply.model.clone(), Some(reply.provider.clone()));
         let first_token = Some(self.shared.ports.clock.now());
         let mut transcript = if self.command.whole { Transcript::whole() } else { Transcript::default() };
-        let passing_on = self.pass_on(client, &mut reply, &mut transcript, max_tokens);
+        let passing_on = self.pass_on(client, &mut reply, &mut transcript, max_tokens, tells_calls);
         // A model's adapter that panics has failed; the books and the client are owed an end all the same.
         let (ending, failure) = AssertUnwindSafe(passing_on)
             .catch_unwind()
@@ -51,7 +65,7 @@ impl Conduct {
             (Some(_), Ending::TimedOut | Ending::Failed) => (Ending::Finished, None),
             _ => (ending, failure),
         };
-        Answer { transcript, ending, failure, model, provider, first_token }
+        Answer { transcript, said_before: String::new(), ending, failure, model, provider, first_token }
     }
 
     async fn pass_on(
@@ -60,6 +74,7 @@ impl Conduct {
         reply: &mut OpenedReply,
         transcript: &mut Transcript,
         max_tokens: u32,
+        tells_calls: bool,
     ) -> (Ending, Option<StreamFailure>) {
         let model = reply.model.clone();
         loop {
@@ -68,6 +83,7 @@ impl Conduct {
                 Ok(Some(Ok(delta))) => {
                     if let Some(event) = transcript.take(delta)
                         && !self.command.whole
+                        && (tells_calls || !matches!(event, ChatEvent::ToolCall(_)))
                         && let Err(ending) = client.send(event).await
                     {
                         break (ending, interruption(ending));
@@ -92,7 +108,7 @@ impl Conduct {
 }
 
 /// What the client is told of an ending, if it is there to be told.
-const fn interruption(ending: Ending) -> Option<StreamFailure> {
+pub(super) const fn interruption(ending: Ending) -> Option<StreamFailure> {
     match ending {
         Ending::TimedOut => Some(StreamFailure::TimedOut),
         Ending::ShutDown => Some(StreamFailure::ShutDown),

@@ -132,6 +132,40 @@ fn tool_calls_come_in_pieces() {
     assert_eq!(deltas, [Delta::ToolCall(first), Delta::ToolCall(second), end]);
 }
 
+/// Two calls side by side, in the shape in which OpenAI streams them.
+const CALLS: &str = concat!(
+    "data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"index\":0,\"id\":\"call_a\",\"type\":\"function\",\"function\":{\"name\":\"get_weather\",\"arguments\":\"\"}}],\"refusal\":null},\"logprobs\":null,\"finish_reason\":null}]}\n\n",
+    "data: {\"id\":\"chatcmpl-1\",\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"{\\\"ci\"}}]},\"logprobs\":null,\"finish_reason\":null}]}\n\n",
+    "data: {\"id\":\"chatcmpl-1\",\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"ty\\\":\\\"Zürich 🏔\\\"}\"}}]},\"finish_reason\":null}]}\r\n\r\n",
+    "data: {\"id\":\"chatcmpl-1\",\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":1,\"id\":\"call_b\",\"type\":\"function\",\"function\":{\"name\":\"now\",\"arguments\":\"{}\"}}]},\"finish_reason\":null}]}\n\n",
+    "data: {\"id\":\"chatcmpl-1\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"tool_calls\"}]}\n\n",
+    "data: {\"id\":\"chatcmpl-1\",\"choices\":[],\"usage\":{\"prompt_tokens\":50,\"completion_tokens\":20,\"total_tokens\":70}}\n\n",
+    "data: [DONE]\n\n",
+);
+
+#[test]
+fn tool_calls_are_the_same_wherever_the_stream_is_cut() {
+    let call = |index, id: Option<&str>, name: Option<&str>, arguments: &str| {
+        let (id, name) = (id.map(str::to_owned), name.map(str::to_owned));
+        Delta::ToolCall(ToolCallDelta { index, id, name, arguments: arguments.to_owned() })
+    };
+    let expected = vec![
+        call(0, Some("call_a"), Some("get_weather"), ""),
+        call(0, None, None, "{\"ci"),
+        call(0, None, None, "ty\":\"Zürich 🏔\"}"),
+        call(1, Some("call_b"), Some("now"), "{}"),
+        Delta::Finish(FinishReason::ToolCalls),
+        Delta::Usage(Usage { prompt_tokens: 50, completion_tokens: 20 }),
+    ];
+    let bytes = CALLS.as_bytes();
+    for cut in 0..=bytes.len() {
+        let (one, other) = bytes.split_at(cut);
+        assert_eq!(run(&[one, other]).unwrap(), expected, "cut at {cut}");
+    }
+    let single: Vec<&[u8]> = bytes.chunks(1).collect();
+    assert_eq!(run(&single).unwrap(), expected, "byte by byte");
+}
+
 #[test]
 fn an_error_in_the_stream_is_the_providers() {
     let error = run(&[b"data: {\"error\":{\"message\":\"slow down\",\"code\":429}}\n\n"]).unwrap_err();
