@@ -38,7 +38,7 @@ fn a_newer_schema_is_refused() {
     let raw = rusqlite::Connection::open(dir.path().join("enigma.db")).unwrap();
     raw.pragma_update(None, "user_version", 99).unwrap();
     let error = refusal(&dir, &Options::default());
-    assert!(matches!(error, OpenError::NewerSchema { found: 99, known: 4 }), "{error}");
+    assert!(matches!(error, OpenError::NewerSchema { found: 99, known: 5 }), "{error}");
 }
 
 #[test]
